@@ -1,0 +1,1 @@
+"""Latency and parity of every hop, as commands."""

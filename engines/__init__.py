@@ -1,0 +1,1 @@
+"""ONNX to engine: one file per target, one Engine interface, one manifest."""

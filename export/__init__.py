@@ -1,0 +1,1 @@
+"""torch to ONNX: which graphs a run has, how each is exported, and its parity against torch."""

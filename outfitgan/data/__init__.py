@@ -1,0 +1,1 @@
+"""Outfits from every source, as one record."""

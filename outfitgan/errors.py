@@ -1,0 +1,33 @@
+"""Errors a person can act on: each message is one sentence that names the value and the fix."""
+
+
+class OutfitError(Exception):
+    """Base of every expected error; the command line prints it and exits with 2."""
+
+
+class InputError(OutfitError):
+    """An image, a mask or a request that cannot be used."""
+
+
+class ConfigError(OutfitError):
+    """A preset, config file or option that cannot be used."""
+
+
+class DataError(OutfitError):
+    """A data set that is absent or not laid out as published."""
+
+
+class RunError(OutfitError):
+    """A training run that is missing, unfinished or altered."""
+
+
+class GraphError(OutfitError):
+    """An ONNX graph that is missing, altered or out of tolerance."""
+
+
+class EngineError(OutfitError):
+    """An engine that is missing, altered, built elsewhere or cannot be built here."""
+
+
+class ServerError(OutfitError):
+    """The Triton Inference Server cannot start or does not answer."""

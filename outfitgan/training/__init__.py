@@ -1,0 +1,1 @@
+"""Losses, the trainings and their checkpoints."""

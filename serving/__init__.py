@@ -1,0 +1,1 @@
+"""Assemble a Triton model repository, start the server, and ask it for outfits."""
