@@ -89,6 +89,8 @@ class ModelConfig:
         deepest = max(self.generator.downsamples, self.generator.alignment.downsamples)
         if self.image_size % (1 << deepest):
             raise ValueError(f"image_size {self.image_size} must be a multiple of {1 << deepest}")
+        if self.image_size % self.collocation.input_size:
+            raise ValueError(f"image_size {self.image_size} must be a multiple of collocation.input_size")
         if self.generator.alignment.downsamples > self.generator.downsamples:
             raise ValueError("the SAM's grid must lie on the decoder's way up: alignment.downsamples <= downsamples")
         return self
@@ -119,7 +121,7 @@ class TrainingConfig:
     """One training: the CCM first, then the generators against it."""
 
     collocation_steps: Count = 400
-    collocation_batch: Count = 16
+    collocation_batch: Annotated[int, Field(ge=4, multiple_of=2)] = 16  # half of it compatible, half not
     collocation_rate: Annotated[float, Field(gt=0)] = 1e-3
     steps: Count = 20000
     batch: Count = 4

@@ -1,0 +1,262 @@
+"""`outfitgan <verb>`: the front door. Each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from outfitgan.errors import InputError, OutfitError
+from outfitgan.items import ItemKind
+
+app = typer.Typer(
+    help="OutfitGAN from training to Triton Inference Server: from one garment to a compatible outfit.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RunFolder = Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)]
+Target = Annotated[str, typer.Option(help="What runs the engines: openvino or onnxruntime.")]
+Precision = Annotated[str, typer.Option(help="fp32, or bf16 where the CPU computes it.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")]
+
+
+@app.command()
+def data(
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    name: Annotated[str, typer.Option("--data", help="synthetic, or ccp (Clothing Co-Parsing).")] = "synthetic",
+    root: Annotated[str, typer.Option(help="Where the published data set lies; not for synthetic.")] = "",
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    count: Annotated[int, typer.Option(min=1, help="How many outfits.")] = 4,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the images in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Which synthetic outfits.")] = 0,
+) -> None:
+    """Write outfits as images and masks, one folder an outfit, with a contact sheet to look at."""
+    from outfitgan.config import load_preset, override
+    from outfitgan.data.examples import write_examples
+
+    config = override(load_preset("small"), {"data.name": name, "data.root": root})
+    sheet = write_examples(config.data, size, split, seed, count, output)
+    _say(f"Wrote {count} outfits to {output}; look at {sheet}.")
+
+
+@app.command()
+def train(
+    run: RunFolder,
+    preset: Annotated[str | None, typer.Option(help="paper, small, demo or tiny; small if nothing is said.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
+    name: Annotated[str | None, typer.Option("--data", help="synthetic or ccp.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where the published data set lies.")] = None,
+    source: Annotated[str | None, typer.Option(help="The kind that is given: upper, bag, lower or shoes.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Generator steps.")] = None,
+    collocation_steps: Annotated[int | None, typer.Option(help="CCM steps, which come first.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Outfits a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, data and batches.")] = None,
+) -> None:
+    """Train the CCM, then the generators against it. Ctrl-C leaves a checkpoint."""
+    from outfitgan.training.runs import Run
+    from outfitgan.training.train import chosen_config, train_run
+
+    changes: dict[str, Any] = {
+        "data.name": name,
+        "data.root": root,
+        "model.source": None if source is None else ItemKind.parse(source),
+        "model.image_size": image_size,
+        "training.steps": steps,
+        "training.collocation_steps": collocation_steps,
+        "training.batch": batch,
+        "training.seed": seed,
+    }
+    if resume and (preset or config or any(value is not None for value in changes.values())):
+        raise InputError("--resume continues the run with its own config; leave the other options out.")
+    opened = Run.open(run) if resume else Run.create(run, chosen_config(preset, config, changes))
+    if opened.config.losses.perceptual == 0:
+        _say("The perceptual (VGG-16) loss has weight 0 in this config.", style="dim")
+    train_run(opened)
+    _say(f"Trained: {run}/checkpoints, {run}/samples, {run}/stats.jsonl.")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 and fp16 if nothing is said.")] = None,
+) -> None:
+    """Export each generator, each SAM and the CCM to ONNX and check them against torch."""
+    from export.exported import PRECISIONS
+    from export.exporter import export_run
+    from outfitgan.training.runs import Run
+    from outfitgan.training.train import load_classifier, load_generators
+
+    opened = Run.open(run)
+    generators, classifier = load_generators(opened), load_classifier(opened)
+    with _progress("export") as show:
+        graphs = export_run(generators, classifier, opened.config.model, run / "graphs", precision or PRECISIONS, show)
+    _say(f"Exported {len(graphs)} graphs to {run}/graphs, each within its tolerance of torch.")
+
+
+@app.command()
+def build(run: RunFolder, target: Target = "openvino", precision: Precision = "fp32") -> None:
+    """Build an engine of each graph and check it against the graph."""
+    from engines.store import EngineStore
+    from export.exported import find_graphs
+
+    graphs = find_graphs(run / "graphs", "fp32")
+    store = EngineStore(run / "engines")
+    with _progress("build") as show:
+        for number, graph in enumerate(graphs.values(), start=1):
+            store.build(graph, target, precision)
+            show(graph.name, number, len(graphs))
+    _say(f"Built {len(graphs)} {target} {precision} engines in {run}/engines.")
+
+
+@app.command()
+def assemble(
+    run: RunFolder,
+    target: Target = "openvino",
+    precision: Precision = "fp32",
+    threads: Threads = 0,
+    output: Annotated[Path | None, typer.Option(help="The repository; <run>/repository if nothing is said.")] = None,
+) -> None:
+    """Assemble a Triton model repository from a run's engines."""
+    from outfitgan.training.runs import Run
+    from serving.pipeline import run_engines
+    from serving.repository import assemble as assemble_repository
+
+    repository = output or run / "repository"
+    assemble_repository(Run.open(run).config.model, run_engines(run, target, precision), repository, threads)
+    _say(f"Assembled {repository}; serve it with 'outfitgan serve --repository {repository}'.")
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path, typer.Option(help="What 'outfitgan assemble' wrote.")],
+    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback is open to others.")] = (
+        "127.0.0.1"
+    ),
+    log: Annotated[Path | None, typer.Option(help="Where the server's own log goes.")] = None,
+) -> None:
+    """Start the Triton Inference Server over a repository, until Ctrl-C."""
+    from serving.server import TritonServer
+
+    stop: list[int] = []
+    server = TritonServer(repository, http_port, grpc_port, metrics_port, host, log)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda signum, frame: stop.append(signum))
+    with server:
+        _say(f"Ready: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}. Ctrl-C stops it.")
+        while not stop:
+            server.check()
+            time.sleep(0.2)
+    _say("Stopped.")
+
+
+@app.command()
+def generate(
+    source: Annotated[Path, typer.Option(help="A picture of the garment you have.")],
+    mask: Annotated[list[str], typer.Option(help="KIND=FILE, white silhouette on black; once an item to make.")],
+    output: Annotated[Path, typer.Option(help="Folder for the outfit's pictures.")],
+    run: Annotated[Path | None, typer.Option(help="Generate here, with this run's engines ...")] = None,
+    server: Annotated[str | None, typer.Option(help="... or on the server at HOST:PORT.")] = None,
+    protocol: Annotated[str, typer.Option(help="What --server speaks: grpc or http.")] = "grpc",
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --server to be ready.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="Make this kind only; may be repeated.")] = None,
+    target: Target = "openvino",
+    precision: Precision = "fp32",
+    threads: Threads = 0,
+) -> None:
+    """Make the rest of an outfit from one garment and silhouette masks."""
+    from serving.client import OutfitClient
+    from serving.generation import generate_here, generate_served, read_request
+    from serving.pipeline import OutfitPipeline, run_engines
+
+    if (run is None) == (server is None):
+        raise InputError("Say where to generate: --run FOLDER for this process, or --server HOST:PORT.")
+    masks = _masks(mask)
+    targets = [ItemKind.parse(kind) for kind in only] if only else list(masks)
+    if run is not None:
+        with OutfitPipeline(run_engines(run, target, precision), threads) as pipeline:
+            request = read_request(source, masks, targets, pipeline.targets, pipeline.image_size())
+            _notes(request.notes)
+            result = generate_here(pipeline, request, output)
+    else:
+        with OutfitClient(str(server), protocol) as client:
+            client.wait_until_ready(wait)
+            request = read_request(source, masks, targets, client.targets(), client.image_size())
+            _notes(request.notes)
+            result = generate_served(client, request, output)
+    score = "" if result["compatibility"] is None else f" Compatibility {result['compatibility']:.2f}."
+    _say(f"Made {', '.join(map(str, targets))} in {result['seconds']} s.{score} Look at {output}/outfit.png.")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="The run's folder; made anew.")] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="What to train.")] = "demo",
+) -> None:
+    """Everything once: train, export, build, assemble, serve, generate, and a picture."""
+    from serving.demo import run_demo
+
+    run_demo(output, preset, _say)
+
+
+def main() -> None:
+    """Run a verb; an expected error is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except OutfitError as error:
+        _err.print(f"error: {error}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _progress:  # noqa: N801 - reads as a function
+    """A progress bar for steps that have names."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn(f"{title:<12}"), BarColumn(bar_width=24), MofNCompleteColumn())
+        self._progress = Progress(*columns, TextColumn("{task.description}", style="dim"), console=_err)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        self._task = self._progress.add_task("", total=None)
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _show(self, name: str, number: int, total: int) -> None:
+        self._progress.update(self._task, description=name, completed=number, total=total)
+
+
+def _masks(options: list[str]) -> dict[ItemKind, Path]:
+    masks: dict[ItemKind, Path] = {}
+    for option in options:
+        kind, equals, path = option.partition("=")
+        if not equals or not path:
+            raise InputError(f"--mask takes KIND=FILE, as in --mask bag=bag.png, not '{option}'.")
+        masks[ItemKind.parse(kind)] = Path(path)
+    return masks
+
+
+def _notes(notes: list[str]) -> None:
+    for note in notes:
+        _err.print(f"note: {note}", style="dim", markup=False)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    _out.print(text, style=style, markup=False)

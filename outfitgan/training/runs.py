@@ -1,0 +1,126 @@
+"""A run's folder: its config, its log, its checkpoints.
+
+config.toml      every choice, resolved
+stats.jsonl      one line a logged step
+checkpoints/     safetensors, with their hashes in checkpoints.json
+samples/         grids of generated outfits
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+
+from outfitgan.config import Config, load_config, save_config
+from outfitgan.errors import RunError
+from outfitgan.files import atomic_write, partial_file, sha256_of
+
+
+class Run:
+    """One training run on disk."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
+
+    @classmethod
+    def create(cls, folder: Path, config: Config) -> Run:
+        """Start a run in a folder that holds none yet."""
+        if (folder / "config.toml").exists():
+            raise RunError(f"{folder} already holds a run; continue it with --resume, or choose another --run.")
+        try:
+            save_config(config, folder / "config.toml")
+        except OSError as error:
+            raise RunError(f"Cannot write the run to {folder} ({error.strerror}); choose another --run.") from error
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open an existing run."""
+        if not (folder / "config.toml").is_file():
+            raise RunError(f"{folder} holds no run (no config.toml); make one with 'outfitgan train --run {folder}'.")
+        return cls(folder, load_config(folder / "config.toml"))
+
+    def log(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Append one line to stats.jsonl."""
+        line = json.dumps({"stage": stage, "step": step} | {key: round(value, 6) for key, value in values.items()})
+        with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def save(self, stage: str, step: int, tensors: dict[str, Tensor]) -> Path:
+        """Write the checkpoint of `stage`; the one before it is removed once this one is whole."""
+        path = self.folder / "checkpoints" / f"{stage}-{step:06d}.safetensors"
+        with partial_file(path) as partial:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial)
+        index = self._index()
+        before = index.get(stage)
+        index[stage] = {"file": path.name, "step": step, "sha256": sha256_of(path)}
+        atomic_write(self.folder / "checkpoints" / "checkpoints.json", json.dumps(index, indent=2).encode())
+        if before and before["file"] != path.name:
+            (path.parent / before["file"]).unlink(missing_ok=True)
+        return path
+
+    def step(self, stage: str) -> int:
+        """Return the step of the stage's checkpoint, 0 without one."""
+        return int(self._index().get(stage, {"step": 0})["step"])
+
+    def load(self, stage: str) -> dict[str, Tensor]:
+        """Return the tensors of the stage's checkpoint, checked by hash; raise RunError if it cannot be used."""
+        entry = self._index().get(stage)
+        if entry is None:
+            raise RunError(f"{self.folder} has no {stage} checkpoint yet; finish it with 'outfitgan train --resume'.")
+        path = self.folder / "checkpoints" / str(entry["file"])
+        if not path.is_file():
+            raise RunError(f"The checkpoint {path} is missing; restore it or train the run again.")
+        if sha256_of(path) != entry["sha256"]:
+            raise RunError(f"The checkpoint {path} was altered since it was written; restore it or train again.")
+        try:
+            return load(path.read_bytes())
+        except SafetensorError as error:
+            raise RunError(f"The checkpoint {path} is not safetensors ({error}).") from error
+
+    def _index(self) -> dict[str, Any]:
+        path = self.folder / "checkpoints" / "checkpoints.json"
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise RunError(f"{path} is not readable ({error}); restore it or train the run again.") from error
+
+
+def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state under `prefix.`."""
+    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def unpack(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load what `pack` wrote; raise RunError if the shapes are not this module's."""
+    start = f"{prefix}."
+    state = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise RunError(f"The checkpoint does not fit the run's config ({detail}); train the run again.") from error
+
+
+def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's state tensors under `prefix.<parameter>.<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{prefix}.{index}.{key}": value for index, slots in state.items() for key, value in slots.items()}
+
+
+def unpack_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what `pack_optimizer` wrote into an optimiser over the same parameters."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}."):
+            index, key = name.removeprefix(f"{prefix}.").split(".", 1)
+            slots.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
