@@ -1,0 +1,142 @@
+"""Latency and parity of every way to run the generators: one table, one JSON.
+
+python bench/run.py                     the default width, untrained weights, in runs/bench
+python bench/run.py --run runs/demo     a run of yours
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.parity import PSNR_IDENTICAL, psnr
+from bench.rows import ROWS
+from bench.subject import complete, parameter_count, untrained_run, write_inputs
+from engines.host import cpu_name
+from outfitgan.errors import OutfitError, RunError
+from outfitgan.files import atomic_write
+from outfitgan.training.runs import Run
+from serving.server import TritonServer
+
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="A trained run; without it an untrained one is made.")] = None,
+    preset: Annotated[str, typer.Option(help="Width of the untrained run.")] = "small",
+    row: Annotated[list[str] | None, typer.Option(help=f"Only these of: {', '.join(ROWS)}.")] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Calls a repeat.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats; their spread is shown.")] = 3,
+    threads: Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="The JSON; <run>/bench.json if nothing is said.")] = None,
+) -> None:
+    """Measure every row in a process of its own and compare its images with torch's."""
+    names = row or list(ROWS)
+    if unknown := [name for name in names if name not in ROWS]:
+        raise RunError(f"There is no row {', '.join(unknown)}; choose from {', '.join(ROWS)}.")
+    opened = Run.open(run) if run else untrained_run(Path("runs") / f"bench-{preset}", preset)
+    refused = complete(opened, threads, lambda text: _console.print(text, style="dim"))
+    facts = _facts(opened, threads, refused)
+    with tempfile.TemporaryDirectory() as scratch:
+        order = {"run": str(opened.folder), "threads": threads, "requests": requests, "repeats": repeats}
+        results = _measure(opened, names, order, Path(scratch))
+    path = output or opened.folder / "bench.json"
+    atomic_write(path, (json.dumps({"facts": facts, "rows": results}, indent=2) + "\n").encode())
+    _show(results, facts)
+    _console.print(f"Wrote {path}.")
+
+
+def _measure(run: Run, names: list[str], order: dict[str, Any], scratch: Path) -> dict[str, dict[str, Any]]:
+    write_inputs(run, inputs := scratch / "inputs.npz")
+    order = order | {"inputs": str(inputs), "server": "", "server_http": ""}
+    results = {name: _row(name, order, scratch) for name in names if not ROWS[name].served}
+    served = [name for name in names if ROWS[name].served]
+    if served:
+        _console.print("starting tritonserver ...", style="dim")
+        with TritonServer(run.folder / "repository") as server:
+            order = order | {"server": server.grpc_url, "server_http": server.http_url}
+            results |= {name: _row(name, order, scratch) for name in served}
+    _add_parity(results, scratch)
+    return results
+
+
+def _row(name: str, order: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    _console.print(f"measuring {ROWS[name].title} ({ROWS[name].boundary}) ...", style="dim")
+    spec = scratch / f"{name}.json"
+    spec.write_text(json.dumps(order | {"row": name}), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "bench.worker", str(spec)], check=True)
+    answer = json.loads(spec.with_suffix(".out.json").read_text(encoding="utf-8"))
+    return {"title": ROWS[name].title, "boundary": ROWS[name].boundary, **answer}
+
+
+def _add_parity(results: dict[str, dict[str, Any]], scratch: Path) -> None:
+    """Compare with torch where it made the item, else with the outfit made in process."""
+    made = {name: dict(np.load(path)) for name in results if (path := scratch / f"{name}.npz").exists()}
+    reference = made.get("outfit", {}) | made.get("torch", {})
+    for name, images in made.items():
+        shared = [kind for kind in images if kind in reference]
+        if shared:
+            results[name]["psnr_db"] = round(min(psnr(reference[kind], images[kind]) for kind in shared), 1)
+
+
+def _facts(run: Run, threads: int, refused: list[str]) -> dict[str, Any]:
+    import onnxruntime
+    import openvino
+    import torch
+
+    return {
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "openvino": openvino.__version__,
+        "threads": threads,
+        "image_size": run.config.model.image_size,
+        "parameters": parameter_count(run),
+        "not_built": refused,
+    }
+
+
+def _show(results: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
+    size, millions = facts["image_size"], facts["parameters"]["generator"] / 1e6
+    table = Table(title=f"{size}x{size}, {millions:.2f} M parameters a generator, batch 1, {facts['cpu']}")
+    for column in ("row", "boundary"):
+        table.add_column(column)
+    for column in ("p50 ms", "p90", "p99", "p50 spread", "first ms", "load s", "RSS MiB", "PSNR dB"):
+        table.add_column(column, justify="right")
+    for result in results.values():
+        table.add_row(result["title"], result["boundary"], *_cells(result))
+    _console.print(table)
+    for sentence in facts["not_built"]:
+        _console.print(f"not measured: {sentence}", style="yellow")
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    if "error" in result:
+        return ["not here"] + [""] * 7
+    parity = result.get("psnr_db")
+    return [
+        *(f"{result[name]:.1f}" for name in ("p50_ms", "p90_ms", "p99_ms")),
+        f"{result['p50_low_ms']:.1f}-{result['p50_high_ms']:.1f}",
+        f"{result['first_ms']:.0f}",
+        f"{result['load_s']:.1f}",
+        f"{result['peak_rss_mib']:.0f}",
+        "" if parity is None else "identical" if parity >= PSNR_IDENTICAL else f"{parity:.1f}",
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except OutfitError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,34 @@
+"""One row in a process of its own: reads a spec, writes its timing and its images."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.measure import measure
+from bench.rows import ROWS, Spec
+from outfitgan.errors import OutfitError
+
+
+def main(path: Path) -> None:
+    """Run the row that the spec file names; write <spec>.out.json and <spec>.npz, or the reason why not."""
+    order = json.loads(path.read_text(encoding="utf-8"))
+    spec = Spec(Path(order["run"]), Path(order["inputs"]), order["threads"], order["server"], order["server_http"])
+    answer = path.with_suffix(".out.json")
+    began = time.perf_counter()
+    try:
+        with ROWS[order["row"]].open(spec) as call:
+            timing = measure(call, time.perf_counter() - began, order["requests"], order["repeats"])
+            np.savez(path.with_suffix(".npz"), **call())
+    except OutfitError as error:
+        answer.write_text(json.dumps({"error": str(error)}), encoding="utf-8")
+    else:
+        answer.write_text(json.dumps(timing.to_json()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,30 @@
+"""What the CPU targets share: the processor's name and the precisions they refuse."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outfitgan.errors import EngineError
+
+if TYPE_CHECKING:
+    from export.exported import ExportedGraph
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def require_fp32_graph(graph: ExportedGraph, target: str, precision: str) -> None:
+    """Raise EngineError for precision fp16 or an FP16 graph: on a CPU both would silently run in FP32."""
+    if precision == "fp16":
+        raise EngineError(f"{target} computes FP16 as FP32 on a CPU; use fp32 here, and fp16 on a GPU with tensorrt.")
+    if graph.precision != "fp32":
+        raise EngineError(f"{target} takes the fp32 graph of {graph.name}, not the {graph.precision} one.")

@@ -1,0 +1,89 @@
+"""What an engine's folder holds, in `manifest.json`. Plain data: an edge box reads it with numpy alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from export.contract import GraphContract
+from outfitgan.errors import EngineError, GraphError
+from outfitgan.files import atomic_write, sha256_of
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes an engine accepts, and the one it is tuned for."""
+
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """One engine: what it computes, from which graph, how, for what, and how well it agrees with the graph."""
+
+    contract: GraphContract
+    graph_sha256: str
+    target: str  # onnxruntime, openvino, tensorrt
+    precision: str  # fp32, bf16, fp16
+    files: dict[str, str]  # file name -> SHA-256
+    versions: dict[str, str]
+    device: dict[str, str]  # name; compute_capability on a GPU
+    profile: Profile
+    parity: dict[str, dict[str, float]]  # output -> figures, against onnxruntime on the graph
+    key: str  # SHA-256 of everything that fixes the engine
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EngineManifest:
+        """Rebuild a manifest from `to_json`; raise EngineError if it has another format."""
+        try:
+            if data["format"] != FORMAT:
+                raise EngineError(f"The engine's manifest has format {data['format']}, not {FORMAT}; build it again.")
+            fields = {name: value for name, value in data.items() if name != "format"}
+            fields["contract"] = GraphContract.from_json(fields["contract"])
+            fields["profile"] = Profile(**fields["profile"])
+            return cls(**fields)
+        except (KeyError, TypeError, GraphError) as error:
+            raise EngineError(f"The engine's manifest is not readable ({error}); build it again.") from error
+
+
+def write_manifest(manifest: EngineManifest, folder: Path) -> None:
+    """Write `manifest.json` into an engine's folder."""
+    atomic_write(folder / MANIFEST, (json.dumps(manifest.to_json(), indent=2) + "\n").encode())
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder but its manifest."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    return {path.name: sha256_of(path) for path in files}
+
+
+def read_manifest(folder: Path) -> EngineManifest:
+    """Read a folder's manifest and check every file against it; raise EngineError if anything is amiss."""
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EngineError(f"There is no engine in {folder} ({error.strerror}); build it first.") from error
+    except ValueError as error:
+        raise EngineError(f"{path} is not JSON ({error}); build the engine again.") from error
+    if not isinstance(data, dict):
+        raise EngineError(f"{path} is not a manifest; build the engine again.")
+    manifest = EngineManifest.from_json(data)
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise EngineError(f"The engine {folder} lacks its file {name}; build it again.")
+        if sha256_of(file) != expected:
+            raise EngineError(f"{file} was altered after the build (its SHA-256 differs); build the engine again.")
+    return manifest

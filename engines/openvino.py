@@ -1,0 +1,94 @@
+"""Target `openvino`: OpenVINO's CPU plugin in an explicit precision, FP32 or BF16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.engine import Arrays, Engine
+from engines.host import cpu_name, require_fp32_graph
+from engines.manifest import EngineManifest
+from outfitgan.errors import EngineError
+
+if TYPE_CHECKING:
+    from export.exported import ExportedGraph
+
+DEVICE_BOUND = False
+"""The folder holds OpenVINO's portable form; it is compiled for the processor when it is opened."""
+
+_MODEL = "model.xml"
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def versions() -> dict[str, str]:
+    """Return the version of what builds and runs the engine."""
+    import openvino
+
+    return {"openvino": openvino.__version__}
+
+
+def device() -> dict[str, str]:
+    """Return the processor's name."""
+    return {"name": cpu_name()}
+
+
+def build(graph: ExportedGraph, folder: Path, precision: str) -> None:
+    """Put the engine's files into `folder`; raise EngineError where the CPU lacks the precision."""
+    import onnx
+    import openvino
+    from onnx.inliner import inline_local_functions
+
+    require_fp32_graph(graph, "openvino", precision)
+    core = openvino.Core()
+    _require(core, precision)
+    inlined = inline_local_functions(onnx.load(graph.path))  # OpenVINO reads no local functions
+    plain = folder / "inlined.onnx"
+    try:
+        onnx.save(inlined, plain)
+        model = core.read_model(plain)
+        openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
+    """Compile the engine for this CPU with `threads` threads (0: all cores)."""
+    return OpenvinoEngine(folder / _MODEL, manifest, threads)
+
+
+def _require(core: Any, precision: str) -> None:
+    if precision not in _HINTS:
+        raise EngineError(f"openvino runs in {' or '.join(_HINTS)}, not {precision}; use fp32.")
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError(f"This CPU ({cpu_name()}) has neither AVX512_BF16 nor AMX for bf16; use fp32.")
+
+
+class OpenvinoEngine(Engine):
+    """A compiled model whose precision is set and read back, never OpenVINO's default."""
+
+    def __init__(self, model: Path, manifest: EngineManifest, threads: int) -> None:
+        import openvino
+
+        super().__init__(manifest)
+        core = openvino.Core()
+        _require(core, manifest.precision)
+        hint = _HINTS[manifest.precision]
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        reported = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if reported != hint:
+            raise EngineError(f"openvino runs {manifest.contract.name} in {reported}, not in {hint}; use fp32.")
+        self._request = compiled.create_infer_request()
+        self._outputs = [spec.name for spec in manifest.contract.outputs]
+
+    def _infer(self, feeds: Arrays) -> Arrays:
+        self._request.infer(feeds, share_inputs=True)
+        # The request overwrites its own tensors on the next call.
+        return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
+
+    def _release(self) -> None:
+        del self._request

@@ -1,0 +1,85 @@
+"""The boundary of each graph: uint8 NHWC outside, the networks' [-1, 1] NCHW inside.
+
+Bytes are cast before and after everything else, because TensorRT takes uint8 at the edge of a network only.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from outfitgan.networks.alignment import cells
+
+
+class Aligner(Protocol):
+    """What `AlignmentGraph` needs of a SAM: the warp, the best source position and its weight."""
+
+    def match(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return warped (B, Cv, g, g), index (B, g, g) and weight (B, g, g)."""
+
+
+def image_from_bytes(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (B, 3, S, S) in [-1, 1] from uint8 (B, S, S, 3)."""
+    return (image.float() / 127.5 - 1).permute(0, 3, 1, 2).to(dtype)  # (B, 3, S, S)
+
+
+def mask_from_bytes(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (B, 1, S, S) of 0 and 1 from uint8 (B, S, S, 1), thresholded at 128."""
+    return (mask.float() >= 128).permute(0, 3, 1, 2).to(dtype)  # (B, 1, S, S)
+
+
+def bytes_from_image(image: Tensor) -> Tensor:
+    """Return uint8 (B, S, S, 3) from (B, 3, S, S) in [-1, 1]; what lies outside is clamped."""
+    levels = (image.float() + 1) * 127.5  # (B, 3, S, S)
+    return levels.permute(0, 2, 3, 1).clamp(0, 255).round().to(torch.uint8)  # (B, S, S, 3)
+
+
+def _dtype_of(network: nn.Module) -> torch.dtype:
+    return next(network.parameters()).dtype
+
+
+class GeneratorGraph(nn.Module):
+    """SOURCE and MASK to IMAGE."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Map uint8 (B, S, S, 3) and (B, S, S, 1) to uint8 (B, S, S, 3)."""
+        dtype = _dtype_of(self.generator)
+        image: Tensor = self.generator(image_from_bytes(source, dtype), mask_from_bytes(mask, dtype))
+        return bytes_from_image(image)
+
+
+class AlignmentGraph(nn.Module):
+    """SOURCE and MASK to WARPED, MATCH and WEIGHT."""
+
+    def __init__(self, alignment: nn.Module) -> None:
+        super().__init__()
+        self.alignment = alignment
+
+    def forward(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map uint8 images to float32 (B, Cv, g, g), int32 (B, g, g, 2) of (row, column), float32 (B, g, g)."""
+        dtype = _dtype_of(self.alignment)
+        aligner = cast(Aligner, self.alignment)
+        warped, index, weight = aligner.match(image_from_bytes(source, dtype), mask_from_bytes(mask, dtype))
+        columns = warped.shape[-1]  # source and mask share one grid
+        return warped.float(), cells(index, columns), weight.float()
+
+
+class CollocationGraph(nn.Module):
+    """Four images in collocation order to COMPATIBILITY."""
+
+    def __init__(self, collocation: nn.Module) -> None:
+        super().__init__()
+        self.collocation = collocation
+
+    def forward(self, upper: Tensor, bag: Tensor, lower: Tensor, shoes: Tensor) -> Tensor:
+        """Map four uint8 (B, S, S, 3) to float32 (B, 1) in [0, 1]."""
+        dtype = _dtype_of(self.collocation)
+        images = [image_from_bytes(image, dtype) for image in (upper, bag, lower, shoes)]  # 4 x (B, 3, S, S)
+        logit: Tensor = self.collocation(torch.stack(images, dim=1))  # (B,)
+        return torch.sigmoid(logit.float()).unsqueeze(1)  # (B, 1)

@@ -1,0 +1,60 @@
+"""The model-local function `outfitgan::Correlate`: the op's body in standard operators.
+
+onnxruntime runs it as it stands, OpenVINO after inlining; TensorRT replaces the node by the plugin of the same name.
+"""
+
+# mypy: disable-error-code="arg-type,type-var,return-value"
+# onnxscript types its operators for eager tensors; this body is compiled, not run.
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TypeVar, Union
+
+import onnx
+from onnxscript import FLOAT, FLOAT16, script
+from onnxscript import opset23 as op
+from onnxscript.values import Opset
+
+DOMAIN = "outfitgan"
+NAME = "Correlate"
+VERSION = 1
+OPSET = 23
+"""The standard opset of the function and of every graph: the first that has `Attention`."""
+
+
+Floats = TypeVar("Floats", bound=Union[FLOAT, FLOAT16])  # noqa: UP007, onnxscript reads no other union
+
+
+# The body below is read by onnxscript's compiler, which takes literals and operators only.
+@script(Opset(DOMAIN, VERSION), default_opset=op)
+def Correlate(target: Floats, source: Floats, values: Floats, temperature: float) -> Floats:  # noqa: N802
+    """Warp `values` (B, Cv, Hs, Ws) by cosine attention of `target` (B, C, H, W) over `source` (B, C, Hs, Ws)."""
+    flat = op.Constant(value_ints=[0, 0, -1])
+    channels = op.Constant(value_ints=[1])
+    smallest = op.Constant(value_float=1e-6)
+    # Norms in FP32: the squares of 6e4 overflow FP16.
+    target32 = op.Cast(op.Reshape(target, flat), to=1)  # (B, C, N)
+    source32 = op.Cast(op.Reshape(source, flat), to=1)  # (B, C, Ns)
+    target_norm = op.Max(op.ReduceL2(target32, channels, keepdims=1), smallest)  # (B, 1, N)
+    source_norm = op.Max(op.ReduceL2(source32, channels, keepdims=1), smallest)  # (B, 1, Ns)
+    unit = op.Div(target32, target_norm)
+    sharpened = op.Div(unit, op.Constant(value_float=temperature))
+    query = op.Transpose(op.CastLike(sharpened, target), perm=[0, 2, 1])  # (B, N, C)
+    key = op.Transpose(op.CastLike(op.Div(source32, source_norm), target), perm=[0, 2, 1])  # (B, Ns, C)
+    value = op.Transpose(op.Reshape(values, flat), perm=[0, 2, 1])  # (B, Ns, Cv)
+    warped = op.Attention(query, key, value, scale=1.0, softmax_precision=1, q_num_heads=1, kv_num_heads=1)
+    grid = op.Concat(op.Constant(value_ints=[0, 0]), op.Shape(target, start=2), axis=0)
+    return op.Reshape(op.Transpose(warped, perm=[0, 2, 1]), grid)  # (B, Cv, H, W)
+
+
+@cache
+def correlate_function() -> onnx.FunctionProto:
+    """Return the function's proto; `temperature` is its one attribute."""
+    proto: onnx.FunctionProto = Correlate.to_function_proto()
+    return proto
+
+
+def correlate_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the `outfitgan::Correlate` nodes of a graph's top level."""
+    return [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, NAME)]

@@ -1,0 +1,92 @@
+"""An exported graph on disk: the ONNX file and the JSON sidecar that says what it is. Needs neither torch nor onnx."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.contract import GraphContract
+from outfitgan.errors import GraphError
+from outfitgan.files import atomic_write, sha256_of
+
+PRECISIONS = ("fp32", "fp16")
+"""What a graph's weights may be; bf16 is an engine's way to run an FP32 graph."""
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """One graph in one precision."""
+
+    path: Path  # the .onnx file
+    contract: GraphContract
+    precision: str
+    sha256: str  # of the .onnx file
+    weights_sha256: str  # of the FP32 weights it was exported from
+    parity: dict[str, dict[str, float]]  # output -> figures, onnxruntime against torch in FP32
+    versions: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The contract's name, as in generator_bag."""
+        return self.contract.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sidecar's content."""
+        return {
+            "format": 1,
+            "contract": self.contract.to_json(),
+            "precision": self.precision,
+            "sha256": self.sha256,
+            "weights_sha256": self.weights_sha256,
+            "parity": self.parity,
+            "versions": self.versions,
+        }
+
+
+def graph_path(folder: Path, name: str, precision: str) -> Path:
+    """Return where the graph called `name` lies in `folder`."""
+    return folder / f"{name}.{precision}.onnx"
+
+
+def save_sidecar(graph: ExportedGraph) -> None:
+    """Write the JSON beside the graph's file."""
+    atomic_write(graph.path.with_suffix(".json"), (json.dumps(graph.to_json(), indent=2) + "\n").encode())
+
+
+def load_graph(path: Path) -> ExportedGraph:
+    """Read a graph's sidecar and check the file against it; raise GraphError if either is missing or altered."""
+    sidecar = path.with_suffix(".json")
+    try:
+        data = json.loads(sidecar.read_text(encoding="utf-8"))
+        actual = sha256_of(path)
+    except OSError as error:
+        raise GraphError(f"Cannot read {error.filename}: {error.strerror}; export the graph again.") from error
+    except ValueError as error:
+        raise GraphError(f"{sidecar} is not JSON ({error}); export the graph again.") from error
+    try:
+        graph = ExportedGraph(
+            path=path,
+            contract=GraphContract.from_json(data["contract"]),
+            precision=data["precision"],
+            sha256=data["sha256"],
+            weights_sha256=data["weights_sha256"],
+            parity=data["parity"],
+            versions=data["versions"],
+        )
+    except (KeyError, TypeError) as error:
+        raise GraphError(f"{sidecar} is not a graph's sidecar ({error}); export the graph again.") from error
+    if actual != graph.sha256:
+        raise GraphError(f"{path} was altered after its export (its SHA-256 differs); export the graph again.")
+    return graph
+
+
+def find_graphs(folder: Path, precision: str) -> dict[str, ExportedGraph]:
+    """Return the graphs of one precision in `folder` by name; raise GraphError if there is none."""
+    if precision not in PRECISIONS:
+        raise GraphError(f"There is no graph precision '{precision}'; choose from {', '.join(PRECISIONS)}.")
+    graphs = [load_graph(path) for path in sorted(folder.glob(f"*.{precision}.onnx"))]
+    if not graphs:
+        raise GraphError(f"There is no {precision} graph in {folder}; export the run first.")
+    return {graph.name: graph for graph in graphs}

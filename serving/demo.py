@@ -1,0 +1,101 @@
+"""The whole chain once, on a CPU, with the real server: what `make demo` runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engines.store import EngineStore
+from export.exporter import export_run
+from outfitgan.config import load_preset
+from outfitgan.data.examples import write_examples
+from outfitgan.errors import RunError
+from outfitgan.items import COLLOCATION_ORDER
+from outfitgan.training.runs import Run
+from outfitgan.training.train import load_classifier, load_generators, train_run
+from serving.client import OutfitClient
+from serving.generation import generate_here, generate_served, read_request
+from serving.pipeline import OutfitPipeline, run_engines
+from serving.repository import assemble
+from serving.server import TritonServer
+
+_TARGET, _PRECISION = "openvino", "fp32"
+
+Say = Callable[[str], None]
+
+
+def run_demo(folder: Path, preset: str, say: Say) -> None:
+    """Train, export, build, assemble, serve and generate into `folder`, saying each stage and its seconds."""
+    if (folder / "config.toml").exists():
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} holds something else than a run; choose another --output.")
+    began = time.perf_counter()
+    run = Run.create(folder, load_preset(preset))
+    stages: list[tuple[str, Callable[[], None]]] = [
+        ("1/5 train the CCM, then the generators (perceptual loss at weight 0: nothing is downloaded)", _train(run)),
+        ("2/5 export generators, SAMs and CCM to ONNX, checked against torch", _export(run)),
+        (f"3/5 build {_TARGET} {_PRECISION} engines, checked against ONNX", _build(run)),
+        ("4/5 assemble the Triton model repository", _assemble(run)),
+        ("5/5 start tritonserver, send one photo and three masks, stop it", _serve(run, say)),
+    ]
+    for title, stage in stages:
+        say(title)
+        started = time.perf_counter()
+        stage()
+        say(f"    {time.perf_counter() - started:.0f} s")
+    say(f"Done in {time.perf_counter() - began:.0f} s. The outfit: {folder}/outfit/outfit.png")
+    say(f"Run {folder}, graphs {folder}/graphs, engines {folder}/engines, repository {folder}/repository.")
+
+
+def _train(run: Run) -> Callable[[], None]:
+    return lambda: train_run(run)
+
+
+def _export(run: Run) -> Callable[[], None]:
+    def stage() -> None:
+        graphs = run.folder / "graphs"
+        export_run(load_generators(run), load_classifier(run), run.config.model, graphs, ("fp32",))
+
+    return stage
+
+
+def _build(run: Run) -> Callable[[], None]:
+    def stage() -> None:
+        from export.exported import find_graphs
+
+        store = EngineStore(run.folder / "engines")
+        for graph in find_graphs(run.folder / "graphs", "fp32").values():
+            store.build(graph, _TARGET, _PRECISION)
+
+    return stage
+
+
+def _assemble(run: Run) -> Callable[[], None]:
+    def stage() -> None:
+        engines = run_engines(run.folder, _TARGET, _PRECISION)
+        assemble(run.config.model, engines, run.folder / "repository")
+
+    return stage
+
+
+def _serve(run: Run, say: Say) -> Callable[[], None]:
+    def stage() -> None:
+        model = run.config.model
+        write_examples(run.config.data, model.image_size, "test", run.config.training.seed, 4, run.folder / "examples")
+        example = run.folder / "examples" / "000"
+        masks = {kind: example / f"{kind}_mask.png" for kind in COLLOCATION_ORDER if kind in model.targets}
+        source = example / f"{model.source}.png"
+        request = read_request(source, masks, model.targets, model.targets, model.image_size)
+        with TritonServer(run.folder / "repository", log=run.folder / "server.log") as server:
+            say(f"    server ready at {server.grpc_url}")
+            with OutfitClient(server.grpc_url) as client:
+                generate_served(client, request, run.folder / "outfit")  # the first request warms up
+                served = generate_served(client, request, run.folder / "outfit")
+        with OutfitPipeline(run_engines(run.folder, _TARGET, _PRECISION)) as pipeline:
+            generate_here(pipeline, request, run.folder / "outfit_in_process")
+        say(f"    served in {served['seconds']} s, compatibility {served['compatibility']:.2f}")
+
+    return stage

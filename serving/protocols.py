@@ -1,0 +1,134 @@
+"""The two protocols of a Triton server behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+from tritonclient import grpc, http
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from outfitgan.errors import InputError
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Transport(Protocol):
+    """What the client needs of a protocol."""
+
+    def is_ready(self) -> bool:
+        """Say whether the server is ready."""
+        ...
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        """Return a model's inputs and outputs."""
+        ...
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return every model's statistics."""
+        ...
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the outputs asked for."""
+        ...
+
+    def read_error(self, error: Exception) -> tuple[str | None, str]:
+        """Return the server's status, None if it did not answer, and its message."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Grpc:
+    """A connection over gRPC."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._client = grpc.InferenceServerClient(url)
+        self._timeout = timeout
+
+    def is_ready(self) -> bool:
+        """Say whether the server is ready."""
+        return bool(self._client.is_server_ready(client_timeout=self._timeout))
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        """Return a model's inputs and outputs."""
+        return dict(self._client.get_model_metadata(model, as_json=True, client_timeout=self._timeout))
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return every model's statistics."""
+        answer = self._client.get_inference_statistics(as_json=True, client_timeout=self._timeout)
+        return list(answer["model_stats"])
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the outputs asked for."""
+        asked = [grpc.InferRequestedOutput(name) for name in outputs]
+        answer = self._client.infer(model, _inputs(grpc, inputs), outputs=asked, client_timeout=self._timeout)
+        return {name: answer.as_numpy(name) for name in outputs}
+
+    def read_error(self, error: Exception) -> tuple[str | None, str]:
+        """Return the server's status, None if it did not answer, and its message."""
+        if not isinstance(error, InferenceServerException):
+            raise error
+        status = error.status()
+        silent = status in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
+        return (None if silent else status), str(error.message())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class Http:
+    """A connection over HTTP."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._client = http.InferenceServerClient(url, connection_timeout=timeout, network_timeout=timeout)
+
+    def is_ready(self) -> bool:
+        """Say whether the server is ready."""
+        return bool(self._client.is_server_ready())
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        """Return a model's inputs and outputs."""
+        return dict(self._client.get_model_metadata(model))
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return every model's statistics."""
+        return list(self._client.get_inference_statistics()["model_stats"])
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the outputs asked for."""
+        asked = [http.InferRequestedOutput(name) for name in outputs]
+        answer = self._client.infer(model, _inputs(http, inputs), outputs=asked)
+        return {name: answer.as_numpy(name) for name in outputs}
+
+    def read_error(self, error: Exception) -> tuple[str | None, str]:
+        """Return the server's status, None if it did not answer, and its message."""
+        if isinstance(error, InferenceServerException):
+            return error.status(), str(error.message())
+        if isinstance(error, OSError):
+            return None, str(error) or type(error).__name__
+        raise error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+PROTOCOLS: dict[str, Callable[[str, float], Transport]] = {"grpc": Grpc, "http": Http}
+
+
+def _inputs(module: Any, inputs: Tensors) -> list[Any]:
+    """Return the protocol's inputs; raise InputError for an array Triton has no type for."""
+    requested = []
+    for name, array in inputs.items():
+        dtype = np_to_triton_dtype(array.dtype)
+        if dtype is None:
+            raise InputError(f"{name} is {array.dtype}, which a server has no type for: convert it to uint8.")
+        tensor = module.InferInput(name, list(array.shape), dtype)
+        tensor.set_data_from_numpy(array)
+        requested.append(tensor)
+    return requested

@@ -1,0 +1,93 @@
+"""The ensembles' first and last steps as plain functions, shared by the server and by generation in this process.
+
+Every step takes and returns {tensor name: array}; the first axis of every array is the batch B. A step raises
+InputError for a request that cannot be answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outfitgan.errors import InputError
+from outfitgan.images import encode_png, load_image, load_mask, require_mask
+
+Tensors = dict[str, NDArray[Any]]
+
+SOURCE_NOT_SENT = "SOURCE was not sent: send the image of the item you have."
+MASK_NOT_SENT = (
+    "An item was asked for whose mask was not sent: send MASK_<ITEM> for every item you ask for, "
+    "and all of them for COMPATIBILITY."
+)
+
+
+def prepare(inputs: Tensors, masks: Sequence[str]) -> Tensors:
+    """Pass SOURCE (B, S, S, 3) and the masks (B, S, S, 1) on; one of `masks` that was not sent becomes all zero."""
+    source = _source(inputs)
+    prepared: Tensors = {"SOURCE": source}
+    for name in masks:
+        if name in inputs:
+            for label, mask in zip(_labels(name, len(source)), inputs[name], strict=True):
+                require_mask(mask, label)
+        prepared[name] = inputs.get(name, _no_masks(source.shape))
+    return prepared
+
+
+def decode(inputs: Tensors, masks: Sequence[str], size: int) -> Tensors:
+    """Decode SOURCE and the masks, each (B, 1) files, to what `prepare` returns; S is `size`."""
+    files = _source(inputs)
+    labelled = zip(_labels("SOURCE", len(files)), files[:, 0], strict=True)
+    source = np.stack([load_image(data, label, size).pixels for label, data in labelled])
+    decoded: Tensors = {"SOURCE": source}
+    for name in masks:
+        if name in inputs:
+            labelled = zip(_labels(name, len(files)), inputs[name][:, 0], strict=True)
+            decoded[name] = np.stack([load_mask(data, label, size).pixels for label, data in labelled])
+        else:
+            decoded[name] = _no_masks(source.shape)
+    return decoded
+
+
+def finish(inputs: Tensors) -> Tensors:
+    """Pass IMAGE (B, S, S, 3) on; refuse it if one of MASK (B, S, S, 1) is the zero of a mask that was not sent."""
+    _require_sent(inputs["MASK"])
+    return {"IMAGE": inputs["IMAGE"]}
+
+
+def encode(inputs: Tensors) -> Tensors:
+    """Encode IMAGE (B, S, S, 3) to PNG (B, 1) files, refusing what `finish` refuses."""
+    _require_sent(inputs["MASK"])
+    files = np.empty((len(inputs["IMAGE"]), 1), dtype=np.object_)
+    files[:, 0] = [encode_png(pixels) for pixels in inputs["IMAGE"]]
+    return {"PNG": files}
+
+
+def score(inputs: Tensors) -> Tensors:
+    """Pass COMPATIBILITY (B, 1) on; refuse it unless every MASK_<ITEM> (B, S, S, 1) was sent."""
+    for name, mask in inputs.items():
+        if name.startswith("MASK_"):
+            _require_sent(mask)
+    return {"COMPATIBILITY": inputs["COMPATIBILITY"]}
+
+
+def _source(inputs: Tensors) -> NDArray[Any]:
+    if "SOURCE" not in inputs:
+        raise InputError(SOURCE_NOT_SENT)
+    return inputs["SOURCE"]
+
+
+def _no_masks(source_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.zeros((*source_shape[:3], 1), np.uint8)
+
+
+def _require_sent(masks: NDArray[np.uint8]) -> None:
+    if not masks.any(axis=(1, 2, 3)).all():
+        raise InputError(MASK_NOT_SENT)
+
+
+def _labels(name: str, batch: int) -> list[str]:
+    """Name each entry of a batch as its sender knows it."""
+    return [name] if batch == 1 else [f"{name}[{index}]" for index in range(batch)]

@@ -1,0 +1,260 @@
+"""A tiny run exported for real: every graph in both precisions against torch, onnxruntime running the files."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+
+from export import exporter
+from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
+from export.correlate_function import correlate_nodes
+from export.exported import ExportedGraph, find_graphs, load_graph
+from export.exporter import export_graph
+from export.graphs import alignment_contract, collocation_contract, generator_contract
+from export.parity import adversarial_inputs, compare, shortfalls
+from export.types import check_types
+from outfitgan.config import ModelConfig
+from outfitgan.errors import GraphError
+from outfitgan.items import ItemKind
+from outfitgan.networks.collocation import CollocationClassifier
+from outfitgan.networks.generator import Generator
+
+Exported = dict[tuple[str, str], ExportedGraph]
+GRAPHS = ("generator_bag", "generator_shoes", "alignment_bag", "alignment_shoes", "collocation")
+PRECISIONS = ("fp32", "fp16")
+
+
+def module_of(name: str, generators: dict[ItemKind, Generator], collocation: CollocationClassifier) -> nn.Module:
+    family, _, kind = name.partition("_")
+    if family == "collocation":
+        return CollocationGraph(collocation)
+    network = generators[ItemKind(kind)]
+    return GeneratorGraph(network) if family == "generator" else AlignmentGraph(network.alignment)
+
+
+def run_torch(module: nn.Module, graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    with torch.no_grad():
+        found = module(*(torch.from_numpy(feeds[spec.name]) for spec in graph.contract.inputs))
+    tensors = found if isinstance(found, tuple) else (found,)
+    names = [spec.name for spec in graph.contract.outputs]
+    return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+
+
+def run_file(graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(graph.path), providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in graph.contract.outputs]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def test_a_run_has_its_graphs_in_both_precisions(exported: Exported) -> None:
+    assert set(exported) == {(name, precision) for name in GRAPHS for precision in PRECISIONS}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_every_adversarial_row_agrees_with_torch(
+    name: str,
+    precision: str,
+    batch: int,
+    exported: Exported,
+    generators: dict[ItemKind, Generator],
+    collocation: CollocationClassifier,
+) -> None:
+    graph = exported[name, precision]
+    module = module_of(name, generators, collocation)
+    for label, feeds in adversarial_inputs(graph.contract, batch, seed=11):
+        found = run_file(graph, feeds)
+        figures = compare(run_torch(module, graph, feeds), found, graph.contract)
+        assert not shortfalls(figures, graph.contract, precision), label
+        for spec in graph.contract.outputs:
+            assert found[spec.name].shape == (batch, *spec.shape)
+
+
+def test_matches_agree_on_a_random_row_wherever_the_weight_lies(
+    exported: Exported, generators: dict[ItemKind, Generator], collocation: CollocationClassifier
+) -> None:
+    graph = exported["alignment_bag", "fp32"]
+    feeds = adversarial_inputs(graph.contract, 1, 11)[0][1]
+    expected = run_torch(module_of("alignment_bag", generators, collocation), graph, feeds)["MATCH"]
+    assert (run_file(graph, feeds)["MATCH"] == expected).mean() > 0.99
+
+
+def test_kinds_keep_their_own_weights(exported: Exported) -> None:
+    feeds = adversarial_inputs(exported["generator_bag", "fp32"].contract, 1, 0)[0][1]
+    bag, shoes = (run_file(exported[f"generator_{kind}", "fp32"], feeds)["IMAGE"] for kind in ("bag", "shoes"))
+    assert np.abs(bag.astype(int) - shoes).mean() > 1
+    assert exported["generator_bag", "fp32"].weights_sha256 != exported["generator_shoes", "fp32"].weights_sha256
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_file_is_sound_and_holds_one_correlate_per_sam(name: str, precision: str, exported: Exported) -> None:
+    model = onnx.load(exported[name, precision].path)
+    onnx.checker.check_model(model, full_check=True)
+    nodes = correlate_nodes(model)
+    assert len(nodes) == (0 if name == "collocation" else 1)
+    assert len(model.functions) == len(nodes)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 23
+    for node in nodes:
+        attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+        assert attributes.pop("temperature") == pytest.approx(0.05)
+        assert attributes == {"plugin_namespace": b"outfitgan", "plugin_version": b"1", "aot": 1}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_file_declares_the_contract(name: str, precision: str, exported: Exported) -> None:
+    graph = exported[name, precision]
+    model = onnx.load(graph.path)
+    for infos, specs in ((model.graph.input, graph.contract.inputs), (model.graph.output, graph.contract.outputs)):
+        assert [info.name for info in infos] == [spec.name for spec in specs]
+        for info, spec in zip(infos, specs, strict=True):
+            batch, *rest = info.type.tensor_type.shape.dim
+            assert batch.dim_param == "batch"
+            assert tuple(dim.dim_value for dim in rest) == spec.shape
+            assert info.type.tensor_type.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_fp16_weights_are_half_and_fp32_ones_are_not(name: str, exported: Exported) -> None:
+    for precision, wanted in (("fp32", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)):
+        model = onnx.load(exported[name, precision].path)
+        weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) >= 3]
+        assert weights
+        assert {tensor.data_type for tensor in weights} - {TensorProto.INT64} == {wanted}
+        check_types(model, precision)
+        with pytest.raises(GraphError, match="cast it"):
+            check_types(model, "fp16" if precision == "fp32" else "fp32")
+
+
+def test_a_convolution_fed_in_fp32_is_found(exported: Exported) -> None:
+    model = onnx.load(exported["generator_bag", "fp16"].path)
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    cast = onnx.helper.make_node("Cast", [convolution.input[0]], ["wide"], to=TensorProto.FLOAT)
+    convolution.input[0] = "wide"
+    model.graph.node.insert(list(model.graph.node).index(convolution), cast)
+    with pytest.raises(GraphError, match="input wide of Conv"):
+        check_types(model, "fp16")
+
+
+def test_onnx_own_evaluator_agrees(exported: Exported) -> None:
+    graph = exported["alignment_bag", "fp32"]
+    feeds = adversarial_inputs(graph.contract, 2, 5)[0][1]
+    names = [spec.name for spec in graph.contract.outputs]
+    found = ReferenceEvaluator(onnx.load(graph.path)).run(names, feeds)
+    figures = compare(dict(zip(names, found, strict=True)), run_file(graph, feeds), graph.contract)
+    assert not shortfalls(figures, graph.contract, "fp32")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_file_says_nothing_of_where_it_was_made(precision: str, exported: Exported) -> None:
+    content = exported["generator_bag", precision].path.read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in content
+    assert b"site-packages" not in content
+
+
+def test_sidecar_round_trip(exported: Exported) -> None:
+    for graph in exported.values():
+        assert load_graph(graph.path) == graph
+    assert set(find_graphs(exported["collocation", "fp16"].path.parent, "fp16")) == set(GRAPHS)
+
+
+def copied(graph: ExportedGraph, folder: Path) -> Path:
+    for file in (graph.path, graph.path.with_suffix(".json")):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder / graph.path.name
+
+
+def test_altered_file_is_refused(exported: Exported, tmp_path: Path) -> None:
+    path = copied(exported["collocation", "fp32"], tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(GraphError, match="was altered after its export"):
+        load_graph(path)
+
+
+def test_missing_or_broken_sidecar_is_refused(exported: Exported, tmp_path: Path) -> None:
+    path = copied(exported["collocation", "fp32"], tmp_path)
+    sidecar = path.with_suffix(".json")
+    data = json.loads(sidecar.read_text())
+    for text, message in (("{", "not JSON"), ("[]", "not a graph's sidecar"), ("{}", "not a graph's sidecar")):
+        sidecar.write_text(text)
+        with pytest.raises(GraphError, match=message):
+            load_graph(path)
+    sidecar.write_text(json.dumps({**data, "contract": {}}))
+    with pytest.raises(GraphError, match="contract is not readable"):
+        load_graph(path)
+    sidecar.unlink()
+    with pytest.raises(GraphError, match="No such file"):
+        load_graph(path)
+
+
+def test_no_graphs_and_unknown_precision_are_said(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match="no fp32 graph"):
+        find_graphs(tmp_path, "fp32")
+    with pytest.raises(GraphError, match="no graph precision 'int8'"):
+        find_graphs(tmp_path, "int8")
+
+
+def test_out_of_tolerance_fails_and_leaves_nothing(
+    tiny: ModelConfig, collocation: CollocationClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = exporter._references
+
+    def shifted(*arguments: object) -> list[dict[str, np.ndarray]]:
+        return [{name: array + np.float32(0.01) for name, array in row.items()} for row in references(*arguments)]
+
+    monkeypatch.setattr(exporter, "_references", shifted)
+    with pytest.raises(GraphError, match=r"collocation is out of tolerance .*COMPATIBILITY: max abs 0\.01"):
+        export_graph(CollocationGraph(collocation), collocation_contract(tiny), "fp32", tmp_path / "c.fp32.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_repeats_to_the_byte_and_leaves_the_network_alone(
+    tiny: ModelConfig, collocation: CollocationClassifier, exported: Exported, tmp_path: Path
+) -> None:
+    before = copy.deepcopy(collocation.state_dict())
+    contract = collocation_contract(tiny)
+    again = export_graph(CollocationGraph(collocation), contract, "fp16", tmp_path / "collocation.fp16.onnx")
+    first = exported["collocation", "fp16"]
+    assert again.sha256 == first.sha256
+    assert again == dataclasses.replace(first, path=again.path)
+    for name, tensor in collocation.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_temperature_is_not_shared_between_architectures(
+    tiny: ModelConfig, generators: dict[ItemKind, Generator]
+) -> None:
+    sharp = copy.deepcopy(generators[ItemKind.BAG].alignment)
+    sharp.temperature = 0.01
+    contract = alignment_contract(ItemKind.BAG, tiny)
+    keys = {
+        exporter._architecture(AlignmentGraph(network), contract, "fp32")
+        for network in (generators[ItemKind.BAG].alignment, generators[ItemKind.SHOES].alignment, sharp)
+    }
+    assert len(keys) == 2
+
+
+def test_missing_weights_are_said(tiny: ModelConfig, generators: dict[ItemKind, Generator]) -> None:
+    with pytest.raises(GraphError, match=r"lacks \d+ weights, generator\.alignment"):
+        exporter._put_weights(onnx.ModelProto(), GeneratorGraph(generators[ItemKind.BAG]))
+
+
+def test_unknown_precision_is_refused(tiny: ModelConfig, generators: dict[ItemKind, Generator], tmp_path: Path) -> None:
+    module, contract = GeneratorGraph(generators[ItemKind.BAG]), generator_contract(ItemKind.BAG, tiny)
+    with pytest.raises(GraphError, match="no graph precision 'int8'"):
+        export_graph(module, contract, "int8", tmp_path / "g.onnx")
