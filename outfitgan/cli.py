@@ -220,6 +220,12 @@ def main() -> None:
     except OutfitError as error:
         _err.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        what = f"Cannot use {error.filename} ({error.strerror})"
+        _err.print(f"error: {what}; check the path and its permissions.", style="red", markup=False)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

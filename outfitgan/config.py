@@ -20,7 +20,8 @@ from outfitgan.files import atomic_write
 from outfitgan.items import ItemKind, targets_of
 
 Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -31,8 +32,8 @@ class AlignmentConfig:
     downsamples: Count = 2  # image to SAM grid: 256 -> 64
     width: Count = 16  # channels of the branches' first convolution
     match_channels: Count = 64  # C of the correlation
-    value_channels: Count = 64  # Cv, the warped source features
-    temperature: Annotated[float, Field(gt=0, le=1)] = 0.05
+    value_channels: Annotated[int, Field(ge=4)] = 64  # Cv: what is warped, the last three being the source's colours
+    temperature: Annotated[float, Field(gt=0, le=1)] = 0.02
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -93,6 +94,9 @@ class ModelConfig:
             raise ValueError(f"image_size {self.image_size} must be a multiple of collocation.input_size")
         if self.generator.alignment.downsamples > self.generator.downsamples:
             raise ValueError("the SAM's grid must lie on the decoder's way up: alignment.downsamples <= downsamples")
+        halvings = self.discriminator.scales - 1 + self.discriminator.layers
+        if not self.image_size >> halvings:
+            raise ValueError(f"image_size {self.image_size} is too small for the {halvings} halvings of discriminator")
         return self
 
 
@@ -122,12 +126,12 @@ class TrainingConfig:
 
     collocation_steps: Count = 400
     collocation_batch: Annotated[int, Field(ge=4, multiple_of=2)] = 16  # half of it compatible, half not
-    collocation_rate: Annotated[float, Field(gt=0)] = 1e-3
+    collocation_rate: Rate = 1e-3
     steps: Count = 20000
     batch: Count = 4
-    rate: Annotated[float, Field(gt=0)] = 2e-4  # pix2pix
+    rate: Rate = 2e-4  # pix2pix
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5  # pix2pix
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     checkpoint_every: Count = 500
     sample_every: Count = 500
 
@@ -196,4 +200,5 @@ def _validate(data: dict[str, Any], origin: str) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"
-        raise ConfigError(f"{origin}: {where}: {first['msg']} (got {first['input']!r}).") from error
+        got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"  # that input is a whole table
+        raise ConfigError(f"{origin}: {where}: {first['msg'].removeprefix('Value error, ')}{got}.") from error

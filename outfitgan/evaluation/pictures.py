@@ -73,7 +73,7 @@ def outfit_sheet(
 
 
 def correspondence_colours(grid: int) -> Pixels:
-    """Return a colour per source cell (grid, grid, 3): hue turns with the angle, brightness grows outwards."""
+    """Return a colour per source cell (grid, grid, 3): hue turns with the angle, saturation grows outwards."""
     rows, columns = np.meshgrid(*(np.linspace(-1, 1, grid),) * 2, indexing="ij")
     hue = (np.arctan2(rows, columns) / (2 * np.pi) % 1 * 255).astype(np.uint8)
     saturation = (np.clip(np.hypot(rows, columns), 0, 1) * 200 + 55).astype(np.uint8)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outfitgan.config import AlignmentConfig
-from outfitgan.networks.blocks import Downsampler, ResidualBlock, initialise, with_coordinates
+from outfitgan.networks.blocks import Downsampler, ResidualBlock, initialise
 from outfitgan.ops.correlate import best_match, correlate
+
+_OCTAVES = (1, 2, 4, 8)
+CUES = 4 * len(_OCTAVES) + 1
+_INK = 5.0  # a fifth of the way from white to a saturated or dark colour counts as garment
+_HEADROOM = 0.95  # keeps atanh finite at pure white and black
+WHITE = math.atanh(_HEADROOM)
+_CUE_GAIN = 10.0  # how much the cues outweigh the features before any training
 
 
 class CentredProjection(nn.Module):
@@ -26,22 +35,30 @@ class CentredProjection(nn.Module):
 
 
 class SemanticAlignment(nn.Module):
-    """Two feature branches, their cosine correlation, and a warp of the source's features.
+    """Two feature branches, their cosine correlation, and a warp of the source's features and colours.
 
-    Ours: both branches also see the coordinates of their pixels; a binary mask alone is flat inside, and flat
-    regions all match the same place.
+    Ours: the correlation also sees where each cell lies and whether it is garment, and starts out matching a garment's
+    cells to their own place; a binary mask is flat inside, and flat regions would all match one place.
+
+    Also ours: the source's colours, as logits of the generator's tanh, are warped beside its features, as CoCosNet
+    warps pixels. Normalised features hold little of a flat garment's brightness, and L1 on a warped colour teaches the
+    correlation directly.
     """
 
     def __init__(self, config: AlignmentConfig) -> None:
         super().__init__()
         self.temperature = config.temperature
-        self.source_branch = self._branch(3, config)
-        self.mask_branch = self._branch(1, config)
-        features = self._features(config)
-        self.source_projection = CentredProjection(features, config.match_channels)
-        self.target_projection = CentredProjection(features, config.match_channels)
-        self.value_projection = nn.Conv2d(features, config.value_channels, 1)
+        self.cell = 1 << config.downsamples
+        features = min(config.width << config.downsamples, config.match_channels)
+        self.source_branch = self._branch(3, config, features)
+        self.mask_branch = self._branch(1, config, features)
+        self.value_projection = nn.Conv2d(features, config.value_channels - 3, 1)
         self.apply(initialise)
+        self.source_projection = CentredProjection(features + CUES, config.match_channels)
+        self.target_projection = CentredProjection(features + CUES, config.match_channels)
+        with torch.no_grad():
+            self.source_projection.weight[:, features:] *= _CUE_GAIN
+            self.target_projection.weight[:, features:] = self.source_projection.weight[:, features:]
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
         """Warp source (B, 3, S, S) onto mask (B, 1, S, S); return features (B, Cv, g, g)."""
@@ -56,19 +73,29 @@ class SemanticAlignment(nn.Module):
         return warped, index, weight
 
     def _project(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        item = self.source_branch(with_coordinates(source - 1))  # (B, F, g, g); white ground is 0, as padding is
-        silhouette = self.mask_branch(with_coordinates(mask))  # (B, F, g, g)
-        target = self.target_projection(silhouette)  # (B, C, g, g)
-        return target, self.source_projection(item), self.value_projection(item)
+        item = self.source_branch(source - 1)  # (B, F, g, g); white ground is 0, as padding is
+        silhouette = self.mask_branch(mask)  # (B, F, g, g)
+        ink = (1 - source.amin(dim=1, keepdim=True)) * _INK  # (B, 1, S, S) 0 on the white ground
+        presence = F.avg_pool2d(ink.clamp(max=1), self.cell), F.avg_pool2d(mask, self.cell)  # (B, 1, g, g) each
+        colours = torch.atanh(F.avg_pool2d(source, self.cell) * _HEADROOM)  # (B, 3, g, g)
+        values = torch.cat([self.value_projection(item), colours], dim=1)  # (B, Cv, g, g)
+        keys = self.source_projection(with_cues(item, presence[0]))  # (B, C, g, g)
+        return self.target_projection(with_cues(silhouette, presence[1])), keys, values
 
     @staticmethod
-    def _features(config: AlignmentConfig) -> int:
-        return min(config.width << config.downsamples, config.match_channels)
+    def _branch(inputs: int, config: AlignmentConfig, features: int) -> nn.Sequential:
+        down = Downsampler(inputs, config.width, config.downsamples, config.match_channels)
+        return nn.Sequential(down, ResidualBlock(features))
 
-    @classmethod
-    def _branch(cls, inputs: int, config: AlignmentConfig) -> nn.Sequential:
-        down = Downsampler(inputs + 2, config.width, config.downsamples, config.match_channels)
-        return nn.Sequential(down, ResidualBlock(cls._features(config)))
+
+def with_cues(x: Tensor, presence: Tensor) -> Tensor:
+    """Append presence and the sines and cosines of each cell's row and column: (B, C, H, W) -> (B, C + CUES, H, W)."""
+    height, width = x.shape[2:]
+    rows, columns = (torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in (height, width))
+    axes = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, H, W)
+    waves = [wave(axes * (torch.pi / 2 * octave)) for octave in _OCTAVES for wave in (torch.sin, torch.cos)]
+    places = torch.cat(waves).expand(x.shape[0], -1, -1, -1)  # (B, CUES - 1, H, W)
+    return torch.cat([x, places, 2 * presence - 1], dim=1)
 
 
 def cells(index: Tensor, width: int) -> Tensor:

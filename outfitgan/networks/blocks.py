@@ -69,15 +69,6 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def with_coordinates(x: Tensor) -> Tensor:
-    """Append two channels, row and column in [-1, 1], to (B, C, H, W)."""
-    height, width = x.shape[2:]
-    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)
-    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, H, W)
-    return torch.cat([x, grid.expand(x.shape[0], -1, -1, -1)], dim=1)  # (B, C + 2, H, W)
-
-
 def initialise(module: nn.Module) -> None:
     """Draw convolution and linear weights as He et al. do for leaky ReLU; biases start at zero."""
     if isinstance(module, nn.Conv2d | nn.Linear):

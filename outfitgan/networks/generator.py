@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outfitgan.config import ModelConfig
-from outfitgan.networks.alignment import SemanticAlignment
+from outfitgan.networks.alignment import WHITE, SemanticAlignment
 from outfitgan.networks.blocks import ConvBlock, Downsampler, ResidualBlock, initialise, upsample
 
 
 class Generator(nn.Module):
     """G(source, mask) = decode(encode([source, mask]), SAM(source, mask)).
 
-    Ours: every level of the decoder sees the mask at its own resolution, which keeps the silhouette sharp.
+    Ours: every level of the decoder sees the mask at its own resolution, which keeps the silhouette sharp; and the
+    decoder paints over a sketch: the warped colours of the source inside the mask, a white ground outside.
     """
 
     def __init__(self, model: ModelConfig) -> None:
@@ -26,9 +27,13 @@ class Generator(nn.Module):
         self.fuse_level = config.alignment.downsamples
         fused = widths[self.fuse_level]
         self.fuse = ConvBlock(fused + config.alignment.value_channels, fused)
-        self.ups = nn.ModuleList(ConvBlock(widths[k + 1] + 1, widths[k]) for k in reversed(range(config.downsamples)))
-        self.head = nn.Conv2d(config.width + 1, 3, 3, padding=1)
+        levels = list(reversed(range(config.downsamples)))
+        self.ups = nn.ModuleList(ConvBlock(widths[level + 1], widths[level]) for level in levels)
+        self.silhouettes = nn.ModuleList(nn.Conv2d(1, widths[level], 3, padding=1) for level in levels)
+        self.head = nn.Conv2d(config.width, 3, 3, padding=1)
         self.apply(initialise)
+        with torch.no_grad():
+            self.head.weight *= 0.1  # begin near the sketch
         self.alignment = SemanticAlignment(config.alignment)
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
@@ -45,11 +50,16 @@ class Generator(nn.Module):
         warped = self.alignment(source, mask)  # (B, Cv, g, g)
         x = self.encoder(torch.cat([source - 1, mask], dim=1))  # (B, C, s, s); white ground is 0, as padding is
         x = self._fuse(self.trunk(x), warped, len(self.ups))
-        for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
-            silhouette = F.avg_pool2d(mask, 1 << level) if level else mask  # (B, 1, 2s, 2s)
-            x = up(torch.cat([upsample(x), silhouette], dim=1))
+        for level, up, silhouette in zip(reversed(range(len(self.ups))), self.ups, self.silhouettes, strict=True):
+            x = up(upsample(x)) + silhouette(F.avg_pool2d(mask, 1 << level))  # (B, C/2, 2s, 2s)
             x = self._fuse(x, warped, level)
-        return torch.tanh(self.head(torch.cat([x, mask], dim=1)))
+        logits: Tensor = self.head(x)  # (B, 3, S, S)
+        return torch.tanh(logits + self._sketch(warped, mask))
+
+    def _sketch(self, warped: Tensor, mask: Tensor) -> Tensor:
+        scale = float(1 << self.fuse_level)
+        colours = F.interpolate(warped[:, -3:], scale_factor=scale, mode="bilinear")  # (B, 3, S, S) before the tanh
+        return colours * mask + WHITE * (1 - mask)
 
     def _fuse(self, x: Tensor, warped: Tensor, level: int) -> Tensor:
         return self.fuse(torch.cat([x, warped], dim=1)) if level == self.fuse_level else x

@@ -65,7 +65,7 @@ def load_vgg16(weights: str) -> Vgg16:
         else:
             state = torch.load(weights, weights_only=True)
         network.load_state_dict({key: value for key, value in state.items() if key.startswith("features.")})
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # torch.load raises whatever a damaged file makes it hit
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"VGG-16 weights '{weights}' cannot be loaded ({reason}); give a file of torchvision's vgg16 in "

@@ -95,8 +95,14 @@ def _sdpa(target: Tensor, source: Tensor, values: Tensor, temperature: float) ->
     query = _unit(_positions(target).contiguous()).to(values.dtype).unsqueeze(1)  # (B, 1, N, C)
     key = _unit(_positions(source).contiguous()).to(values.dtype).unsqueeze(1)  # (B, 1, M, C)
     value = _positions(values).contiguous().unsqueeze(1)  # (B, 1, M, Cv)
-    warped = F.scaled_dot_product_attention(query, key, value, scale=1 / temperature)  # (B, 1, N, Cv)
-    return _grid(warped.squeeze(1), target)  # (B, Cv, H, W)
+    # Of unequal widths torch takes that path too; zeros change neither the cosines nor the first Cv channels.
+    query, key, value = (_widen(x, max(key.shape[-1], value.shape[-1])) for x in (query, key, value))
+    warped = F.scaled_dot_product_attention(query, key, value, scale=1 / temperature)  # (B, 1, N, max(C, Cv))
+    return _grid(warped.squeeze(1)[..., : values.shape[1]], target)  # (B, Cv, H, W)
+
+
+def _widen(x: Tensor, width: int) -> Tensor:
+    return F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
 
 
 def _node(target: Tensor, source: Tensor, values: Tensor, temperature: float) -> Tensor:

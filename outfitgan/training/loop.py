@@ -76,8 +76,9 @@ def training_progress() -> Progress:
 def _require_finite(stage: str, step: int, losses: dict[str, float]) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
+        rate = "training.collocation_rate" if stage == "collocation" else "training.rate"
         raise RunError(
-            f"{stage} step {step}: the loss {', '.join(bad)} is not finite; lower training.rate and resume from "
+            f"{stage} step {step}: the loss {', '.join(bad)} is not finite; lower {rate} and resume from "
             "the last checkpoint."
         )
 

@@ -21,6 +21,8 @@ from outfitgan.config import Config, load_config, save_config
 from outfitgan.errors import RunError
 from outfitgan.files import atomic_write, partial_file, sha256_of
 
+_ENTRY = ("file", "step", "sha256")  # what checkpoints.json says of a stage
+
 
 class Run:
     """One training run on disk."""
@@ -30,8 +32,8 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
-        """Start a run in a folder that holds none yet."""
-        if (folder / "config.toml").exists():
+        """Start a run in a folder that holds none yet, or one that never took a step (its data was not there, say)."""
+        if (folder / "config.toml").exists() and (folder / "stats.jsonl").exists():
             raise RunError(f"{folder} already holds a run; continue it with --resume, or choose another --run.")
         try:
             save_config(config, folder / "config.toml")
@@ -89,8 +91,9 @@ class Run:
         if not path.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            return {str(stage): {key: entry[key] for key in _ENTRY} for stage, entry in entries.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} is not readable ({error}); restore it or train the run again.") from error
 
 

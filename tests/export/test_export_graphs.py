@@ -24,7 +24,7 @@ from export.exporter import export_graph
 from export.graphs import alignment_contract, collocation_contract, generator_contract
 from export.parity import adversarial_inputs, compare, shortfalls
 from export.types import check_types
-from outfitgan.config import ModelConfig
+from outfitgan.config import ModelConfig, load_preset
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind
 from outfitgan.networks.collocation import CollocationClassifier
@@ -109,7 +109,7 @@ def test_file_is_sound_and_holds_one_correlate_per_sam(name: str, precision: str
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == 23
     for node in nodes:
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-        assert attributes.pop("temperature") == pytest.approx(0.05)
+        assert attributes.pop("temperature") == pytest.approx(load_preset("tiny").model.generator.alignment.temperature)
         assert attributes == {"plugin_namespace": b"outfitgan", "plugin_version": b"1", "aot": 1}
 
 
