@@ -92,6 +92,7 @@ class EngineStore:
             EngineError: if it cannot be built here, or its parity with the graph is out of tolerance.
 
         """
+        load_target(target)
         try:
             found = self.find(graph, target, precision)
         except EngineError as error:

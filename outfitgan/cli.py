@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -215,6 +216,9 @@ def demo(
 
 def main() -> None:
     """Run a verb; an expected error is one sentence on stderr and exit code 2."""
+    # torch's threads wait for each other by spinning; beside another busy program that makes a small network's training
+    # many times slower (0.6 s a step became 8 s). Read when torch is loaded, so it is set here.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except OutfitError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def tile(sheet: Image.Image, row: int, column: int) -> Pixels:
     return np.asarray(sheet.crop((x + 1, y + 1, x + TILE - 1, y + TILE - 1)))
 
 
-def inner(pixels: Pixels) -> Pixels:
+def inner(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[1:-1, 1:-1]
 
 
@@ -148,9 +149,12 @@ def test_every_column_and_row_is_named_on_clear_ground() -> None:
 @pytest.mark.parametrize("grid", [2, 16, 64])
 def test_each_source_cell_has_the_colour_of_its_place(grid: int) -> None:
     colours = correspondence_colours(grid)
-    assert (colours.shape, colours.dtype) == ((grid, grid, 3), np.uint8)
+    assert colours.shape == (grid, grid, 3)
+    assert colours.dtype == np.uint8
     assert np.abs(colours - expected_colours(grid)).max() <= 6  # hue is cut to 8 bits: 6 x 235 / 255 a step
-    assert len(np.unique(colours.reshape(-1, 3), axis=0)) > 0.9 * grid * grid
+    assert (
+        len(np.unique(colours.reshape(-1, 3), axis=0)) > 0.75 * grid * grid
+    )  # beyond a radius of 1 only the angle tells
 
 
 @pytest.mark.parametrize("grid", [16, 64])
