@@ -17,9 +17,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from bench.parity import PSNR_IDENTICAL, psnr
+from bench.parity import psnr
+from bench.report import show_latency
 from bench.rows import ROWS
 from bench.subject import complete, parameter_count, untrained_run, write_inputs
 from engines.host import cpu_name
@@ -52,7 +52,7 @@ def main(
         results = _measure(opened, names, order, Path(scratch))
     path = output or opened.folder / "bench.json"
     atomic_write(path, (json.dumps({"facts": facts, "rows": results}, indent=2) + "\n").encode())
-    _show(results, facts)
+    show_latency(results, facts, _console)
     _console.print(f"Wrote {path}.")
 
 
@@ -105,34 +105,6 @@ def _facts(run: Run, threads: int, refused: list[str]) -> dict[str, Any]:
         "parameters": parameter_count(run),
         "not_built": refused,
     }
-
-
-def _show(results: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
-    size, millions = facts["image_size"], facts["parameters"]["generator"] / 1e6
-    table = Table(title=f"{size}x{size}, {millions:.2f} M parameters a generator, batch 1, {facts['cpu']}")
-    for column in ("row", "boundary"):
-        table.add_column(column)
-    for column in ("p50 ms", "p90", "p99", "p50 spread", "first ms", "load s", "RSS MiB", "PSNR dB"):
-        table.add_column(column, justify="right")
-    for result in results.values():
-        table.add_row(result["title"], result["boundary"], *_cells(result))
-    _console.print(table)
-    for sentence in facts["not_built"]:
-        _console.print(f"not measured: {sentence}", style="yellow")
-
-
-def _cells(result: dict[str, Any]) -> list[str]:
-    if "error" in result:
-        return ["not here"] + [""] * 7
-    parity = result.get("psnr_db")
-    return [
-        *(f"{result[name]:.1f}" for name in ("p50_ms", "p90_ms", "p99_ms")),
-        f"{result['p50_low_ms']:.1f}-{result['p50_high_ms']:.1f}",
-        f"{result['first_ms']:.0f}",
-        f"{result['load_s']:.1f}",
-        f"{result['peak_rss_mib']:.0f}",
-        "" if parity is None else "identical" if parity >= PSNR_IDENTICAL else f"{parity:.1f}",
-    ]
 
 
 if __name__ == "__main__":

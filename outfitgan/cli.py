@@ -204,6 +204,21 @@ def generate(
 
 
 @app.command()
+def parity(run: RunFolder) -> None:
+    """Compare every hop from torch to the served ensemble: one table, and <run>/parity.json."""
+    from bench.parity import parity_table
+    from bench.report import show_parity, write_parity
+    from bench.subject import complete
+    from outfitgan.training.runs import Run
+
+    opened = Run.open(run)
+    complete(opened, 0, lambda text: _say(text, style="dim"))
+    table, refused = parity_table(opened)
+    show_parity(table, refused, _out)
+    _say(f"Wrote {write_parity(table, refused, run / 'parity.json')}.")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="The run's folder; made anew.")] = Path("runs/demo"),
     preset: Annotated[str, typer.Option(help="What to train.")] = "demo",

@@ -54,7 +54,7 @@ def outfit_sheet(
     """Draw one outfit: reference masks, the outfit in collocation order, and where each part came from."""
     kinds = [kind for kind in COLLOCATION_ORDER if kind == source_kind or kind in items]
     sections = ["reference masks", "outfit"] + (["taken from"] if correspondences else [])
-    left, top, pitch = 150, 84, _TILE + _GAP
+    left, top, pitch = 180, 84, _TILE + _GAP
     sheet = Image.new("RGB", (left + len(kinds) * pitch, top + len(sections) * pitch + 8), _GROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 18), "OutfitGAN", fill=_INK, font=_font(26))

@@ -25,7 +25,7 @@ from outfitgan.training.batches import as_batch
 
 Pixels = NDArray[np.uint8]
 
-TILE, PITCH, LEFT, TOP = 256, 276, 150, 84
+TILE, PITCH, LEFT, TOP = 256, 276, 180, 84
 """Side of a tile, its distance to the next, and where the first one lies on an outfit sheet."""
 
 GROUND = 255

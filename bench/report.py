@@ -1,0 +1,77 @@
+"""The tables a person reads, and the JSON a program does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.parity import HopParity
+from export.parity import IDENTICAL_DB
+from outfitgan.files import atomic_write
+
+
+def show_parity(rows: Sequence[HopParity], refused: Sequence[str], console: Console) -> None:
+    """Print the parity table and what could not be measured here."""
+    title = "Parity: the worst PSNR in dB over all requests and items"
+    caption = "levels (of 255), SAM (warped features) and score (compatibility) are against torch fp32"
+    table = Table(title=title, caption=caption)
+    for name in ("chain", "hop"):
+        table.add_column(name, no_wrap=True)
+    for name in ("hop before", "torch", "levels", "SAM", "score", "NaN"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        decibels = (row.image_psnr_db, row.image_psnr_torch_db)
+        cells = [*map(decibel, decibels), f"{row.image_levels:.0f}", decibel(row.warped_psnr_db)]
+        table.add_row(row.chain, row.hop, *cells, f"{row.compatibility:.1e}", str(row.nan_count))
+    console.print(table)
+    _not_measured(refused, console)
+
+
+def write_parity(rows: Sequence[HopParity], refused: Sequence[str], path: Path) -> Path:
+    """Write the parity table as JSON and return the path."""
+    content = {"hops": [asdict(row) for row in rows], "not_measured": list(refused)}
+    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode())
+    return path
+
+
+def show_latency(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any], console: Console) -> None:
+    """Print the latency table and what could not be measured here."""
+    size, millions = facts["image_size"], facts["parameters"]["generator"] / 1e6
+    table = Table(title=f"{size}x{size}, {millions:.2f} M parameters a generator, batch 1, {facts['cpu']}")
+    for column in ("row", "boundary"):
+        table.add_column(column)
+    for column in ("p50 ms", "p90", "p99", "p50 spread", "first ms", "load s", "RSS MiB", "PSNR dB"):
+        table.add_column(column, justify="right")
+    for result in results.values():
+        table.add_row(result["title"], result["boundary"], *_cells(result))
+    console.print(table)
+    _not_measured(facts["not_built"], console)
+
+
+def decibel(value: float) -> str:
+    """Return a PSNR for a table cell."""
+    return "equal" if value >= IDENTICAL_DB else f"{value:.1f}"
+
+
+def _cells(result: Mapping[str, Any]) -> list[str]:
+    if "error" in result:
+        return ["not here"] + [""] * 7
+    return [
+        *(f"{result[name]:.1f}" for name in ("p50_ms", "p90_ms", "p99_ms")),
+        f"{result['p50_low_ms']:.1f}-{result['p50_high_ms']:.1f}",
+        f"{result['first_ms']:.0f}",
+        f"{result['load_s']:.1f}",
+        f"{result['peak_rss_mib']:.0f}",
+        decibel(result["psnr_db"]) if "psnr_db" in result else "",
+    ]
+
+
+def _not_measured(sentences: Sequence[str], console: Console) -> None:
+    for sentence in sentences:
+        console.print(f"not measured: {sentence}", style="yellow", markup=False)
