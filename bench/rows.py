@@ -111,14 +111,19 @@ class Row:
     title: str
     boundary: str
     open: Callable[[Spec], Any]
+    needs: tuple[str, str] | None = ("openvino", "fp32")  # target and precision of the engines it runs
     served: bool = False
 
 
+def _engine_row(target: str, precision: str) -> Row:
+    return Row(f"{target} {precision}", "engine, 1 item", engine(target, precision), needs=(target, precision))
+
+
 ROWS: Mapping[str, Row] = {
-    "torch": Row("torch eager fp32", "engine, 1 item", torch_eager),
-    "onnxruntime": Row("onnxruntime fp32", "engine, 1 item", engine("onnxruntime", "fp32")),
-    "openvino": Row("openvino fp32", "engine, 1 item", engine("openvino", "fp32")),
-    "openvino-bf16": Row("openvino bf16", "engine, 1 item", engine("openvino", "bf16")),
+    "torch": Row("torch eager fp32", "engine, 1 item", torch_eager, needs=None),
+    "onnxruntime": _engine_row("onnxruntime", "fp32"),
+    "openvino": _engine_row("openvino", "fp32"),
+    "openvino-bf16": _engine_row("openvino", "bf16"),
     "outfit": Row("openvino fp32, ensemble's steps", "process, 3 items", outfit_in_process),
     "served-grpc": Row("tritonserver, tensors, gRPC", "client, 3 items", outfit_served("grpc", False), served=True),
     "served-http": Row("tritonserver, tensors, HTTP", "client, 3 items", outfit_served("http", False), served=True),

@@ -45,7 +45,8 @@ def main(
     if unknown := [name for name in names if name not in ROWS]:
         raise RunError(f"There is no row {', '.join(unknown)}; choose from {', '.join(ROWS)}.")
     opened = Run.open(run) if run else untrained_run(Path("runs") / f"bench-{preset}", preset)
-    refused = complete(opened, threads, lambda text: _console.print(text, style="dim"))
+    engines = [needs for name in names if (needs := ROWS[name].needs)]
+    refused = complete(opened, threads, lambda text: _console.print(text, style="dim"), ("fp32",), engines)
     facts = _facts(opened, threads, refused)
     with tempfile.TemporaryDirectory() as scratch:
         order = {"run": str(opened.folder), "threads": threads, "requests": requests, "repeats": repeats}

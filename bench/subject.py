@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +41,23 @@ def untrained_run(folder: Path, preset: str) -> Run:
     return run
 
 
-def complete(run: Run, threads: int, say: Say) -> list[str]:
-    """Export, build and assemble what the run lacks; return what could not be built here, a sentence each."""
+def complete(
+    run: Run,
+    threads: int,
+    say: Say,
+    precisions: Sequence[str] = PRECISIONS,
+    engines: Sequence[tuple[str, str]] = (("openvino", "fp32"), ("onnxruntime", "fp32")),
+) -> list[str]:
+    """Export, build and assemble what the run lacks; return what cannot be built here, a sentence each."""
     graphs = run.folder / "graphs"
-    for precision in PRECISIONS:
+    for precision in precisions:
         try:
             find_graphs(graphs, precision)
         except GraphError:
             say(f"exporting the {precision} graphs ...")
             export_run(load_generators(run), load_classifier(run), run.config.model, graphs, (precision,))
     store, refused = EngineStore(run.folder / "engines"), []
-    for target, precision in (("openvino", "fp32"), ("onnxruntime", "fp32"), ("openvino", "bf16")):
+    for target, precision in dict.fromkeys((("openvino", "fp32"), *engines)):
         say(f"building the {target} {precision} engines ...")
         try:
             for graph in find_graphs(graphs, "fp32").values():
@@ -59,8 +65,7 @@ def complete(run: Run, threads: int, say: Say) -> list[str]:
         except EngineError as error:
             refused.append(f"{target} {precision}: {error}")
     say("assembling the repository ...")
-    engines = run_engines(run.folder, "openvino", "fp32")
-    assemble(run.config.model, engines, run.folder / "repository", threads)
+    assemble(run.config.model, run_engines(run.folder, "openvino", "fp32"), run.folder / "repository", threads)
     return refused
 
 

@@ -1,0 +1,65 @@
+"""Every shell block of the README runs as it stands, in order, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SETUP = ("make demo", "make test")  # what a person types first; the demo has a test of its own
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
+
+
+def blocks() -> list[str]:
+    found = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    return [body for marked, body in found if not marked and not body.startswith(SETUP)]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+@pytest.mark.server
+def test_every_block_runs(tmp_path: Path) -> None:
+    for name in ("bench", "triton_repo"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = "set -eu\n" + "\n".join(blocks())
+    for written, free in zip(("8000", "8001", "8002"), free_ports(3), strict=True):
+        script = script.replace(written, str(free))
+    assert "outfitgan serve" in script
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for made in ("outfit/outfit.png", "served/outfit.png", "shoes/shoes.png", "runs/first/bench.json"):
+        assert (tmp_path / made).is_file(), f"the README's commands left no {made}"
+    assert (tmp_path / "outfit/bag.png").read_bytes() == (tmp_path / "served/bag.png").read_bytes()
+
+
+def test_verbs_of_the_table_are_the_verbs_there_are() -> None:
+    listed = re.findall(r"^\| `outfitgan (\w+)`", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    helped = subprocess.run(
+        [sys.executable, "-c", "from outfitgan.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed
+    assert sorted(listed) == sorted(re.findall(r"^│ (\w+) ", helped, re.MULTILINE))
+
+
+def test_files_the_readme_links_exist() -> None:
+    links = re.findall(r"\]\(([^):]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
