@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from bench.subject import measured_repository
 from engines.store import EngineStore, open_engine
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
 from export.exported import find_graphs
 from export.graphs import run_contracts
 from export.parity import IDENTICAL_DB
 from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import EngineError
+from outfitgan.errors import UnsupportedError
+from outfitgan.folders import RunFolder
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.training.runs import Run
 from outfitgan.training.train import load_classifier, load_generators
@@ -79,14 +81,14 @@ def parity_table(run: Run) -> tuple[list[HopParity], list[str]]:
 
 def _chains(run: Run, stack: ExitStack) -> tuple[dict[str, dict[str, Hop]], list[str]]:
     targets = run.config.model.targets
-    server = stack.enter_context(TritonServer(run.folder / "repository"))
+    server = stack.enter_context(TritonServer(measured_repository(run)))
     client = stack.enter_context(OutfitClient(server.grpc_url))
     reference = _reference(run.folder / "graphs", "fp32")
     fp32 = {
         "torch": _whole(_torch(run, torch.float32), targets),
         "ONNX reference": _whole(reference, targets),
-        "onnxruntime": _whole(_engines(run_engines(run.folder, "onnxruntime", "fp32"), stack), targets),
-        "openvino": _whole(_engines(run_engines(run.folder, "openvino", "fp32"), stack), targets),
+        "onnxruntime": _whole(_engines(run_engines(RunFolder(run.folder), "onnxruntime", "fp32"), stack), targets),
+        "openvino": _whole(_engines(run_engines(RunFolder(run.folder), "openvino", "fp32"), stack), targets),
         "tritonserver": _served(client),
     }
     fp16 = {"ONNX reference": _whole(_reference(run.folder / "graphs", "fp16"), targets)}
@@ -94,9 +96,8 @@ def _chains(run: Run, stack: ExitStack) -> tuple[dict[str, dict[str, Hop]], list
     refused: list[str] = []
     try:
         store, graphs = EngineStore(run.folder / "engines"), find_graphs(run.folder / "graphs", "fp32")
-        folders = {name: store.build(graph, "openvino", "bf16") for name, graph in graphs.items()}
-        bf16["openvino"] = _whole(_engines(folders, stack), targets)
-    except EngineError as error:
+        bf16["openvino"] = _whole(_engines(store.build_all(graphs, "openvino", "bf16"), stack), targets)
+    except UnsupportedError as error:
         refused.append(f"openvino bf16: {error}")
     return {"fp32": fp32, "fp16": fp16, "bf16": bf16}, refused
 

@@ -52,6 +52,7 @@ def show_latency(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, A
         table.add_row(result["title"], result["boundary"], *_cells(result))
     console.print(table)
     _not_measured(facts["not_built"], console)
+    _not_measured([f"{r['title']}: {r['error']}" for r in results.values() if "error" in r], console)
 
 
 def decibel(value: float) -> str:

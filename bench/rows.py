@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outfitgan.folders import RunFolder
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient, ServedOutfit
+from serving.client import OutfitClient
+from serving.outfit import GeneratedOutfit
 from serving.pipeline import OutfitPipeline, run_engines
 
 Images = dict[str, NDArray[np.uint8]]
@@ -71,7 +73,7 @@ def engine(target: str, precision: str) -> Callable[[Spec], Any]:
 
         kind, mask = next(iter(spec.masks().items()))
         feeds = {"SOURCE": spec.source()[None], "MASK": mask[None]}
-        folder = run_engines(spec.run, target, precision)[f"generator_{kind}"]
+        folder = run_engines(RunFolder(spec.run), target, precision)[f"generator_{kind}"]
         with open_engine(folder, spec.threads) as opened:
             yield lambda: {kind.name: opened.run(feeds)["IMAGE"][0]}
 
@@ -82,26 +84,28 @@ def engine(target: str, precision: str) -> Callable[[Spec], Any]:
 def outfit_in_process(spec: Spec) -> Iterator[Call]:
     """Three items and the compatibility with the ensemble's own steps; boundary: process (arrays, no server)."""
     source, masks = spec.source(), spec.masks()
-    with OutfitPipeline(run_engines(spec.run, "openvino", "fp32"), spec.threads) as pipeline:
+    with OutfitPipeline(run_engines(RunFolder(spec.run), "openvino", "fp32"), spec.threads) as pipeline:
         yield lambda: _images(pipeline.generate(source, masks, list(masks)))
 
 
-def outfit_served(protocol: str, encoded: bool, shoes_alone: bool = False) -> Callable[[Spec], Any]:
-    """Return the row of the served ensemble; boundary: client (request sent to answer decoded)."""
+def served_arrays(protocol: str, *kinds: ItemKind) -> Callable[[Spec], Any]:
+    """Return the row of the ensemble `outfit`, for `kinds` or all; boundary: client (arrays out to arrays in)."""
 
     @contextmanager
     def row(spec: Spec) -> Iterator[Call]:
-        source, masks = spec.source(), spec.masks()
-        if shoes_alone:
-            masks = {kind: mask for kind, mask in masks.items() if kind == ItemKind.SHOES}
+        source, masks = spec.source(), {k: mask for k, mask in spec.masks().items() if not kinds or k in kinds}
         with OutfitClient(spec.server if protocol == "grpc" else spec.server_http, protocol) as client:
-            if encoded:
-                file, files = encode_png(source), {kind: encode_png(mask) for kind, mask in masks.items()}
-                yield lambda: _images(client.generate_encoded(file, files, list(files)))
-            else:
-                yield lambda: _images(client.generate(source, masks, list(masks)))
+            yield lambda: _images(client.generate(source, masks, list(masks)))
 
     return row
+
+
+@contextmanager
+def served_files(spec: Spec) -> Iterator[Call]:
+    """The ensemble `outfit_encoded` over gRPC; boundary: client (files out to decoded images in)."""
+    file, files = encode_png(spec.source()), {kind: encode_png(mask) for kind, mask in spec.masks().items()}
+    with OutfitClient(spec.server) as client:
+        yield lambda: _images(client.generate_encoded(file, files, list(files)))
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,14 @@ ROWS: Mapping[str, Row] = {
     "openvino": _engine_row("openvino", "fp32"),
     "openvino-bf16": _engine_row("openvino", "bf16"),
     "outfit": Row("openvino fp32, ensemble's steps", "process, 3 items", outfit_in_process),
-    "served-grpc": Row("tritonserver, tensors, gRPC", "client, 3 items", outfit_served("grpc", False), served=True),
-    "served-http": Row("tritonserver, tensors, HTTP", "client, 3 items", outfit_served("http", False), served=True),
-    "served-png": Row("tritonserver, PNG files, gRPC", "client, 3 items", outfit_served("grpc", True), served=True),
+    "served-grpc": Row("tritonserver, tensors, gRPC", "client, 3 items", served_arrays("grpc"), served=True),
+    "served-http": Row("tritonserver, tensors, HTTP", "client, 3 items", served_arrays("http"), served=True),
+    "served-png": Row("tritonserver, PNG files, gRPC", "client, 3 items", served_files, served=True),
     "served-shoes": Row(
-        "tritonserver, shoes alone, gRPC", "client, 1 item", outfit_served("grpc", False, True), served=True
+        "tritonserver, shoes alone, gRPC", "client, 1 item", served_arrays("grpc", ItemKind.SHOES), served=True
     ),
 }
 
 
-def _images(made: ServedOutfit) -> Images:
+def _images(made: GeneratedOutfit) -> Images:
     return {kind.name: image for kind, image in made.images.items()}

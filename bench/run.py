@@ -21,7 +21,7 @@ from rich.console import Console
 from bench.parity import psnr
 from bench.report import show_latency
 from bench.rows import ROWS
-from bench.subject import complete, parameter_count, untrained_run, write_inputs
+from bench.subject import complete, measured_repository, parameter_count, untrained_run, write_inputs
 from engines.host import cpu_name
 from outfitgan.errors import OutfitError, RunError
 from outfitgan.files import atomic_write
@@ -47,7 +47,8 @@ def main(
     opened = Run.open(run) if run else untrained_run(Path("runs") / f"bench-{preset}", preset)
     engines = [needs for name in names if (needs := ROWS[name].needs)]
     refused = complete(opened, threads, lambda text: _console.print(text, style="dim"), ("fp32",), engines)
-    facts = _facts(opened, threads, refused)
+    names = [name for name in names if ROWS[name].needs not in refused]
+    facts = _facts(opened, threads, [f"{' '.join(engine)}: {reason}" for engine, reason in refused.items()])
     with tempfile.TemporaryDirectory() as scratch:
         order = {"run": str(opened.folder), "threads": threads, "requests": requests, "repeats": repeats}
         results = _measure(opened, names, order, Path(scratch))
@@ -55,19 +56,21 @@ def main(
     atomic_write(path, (json.dumps({"facts": facts, "rows": results}, indent=2) + "\n").encode())
     show_latency(results, facts, _console)
     _console.print(f"Wrote {path}.")
+    if failed := [name for name in results if "error" in results[name]]:
+        raise RunError(f"The rows {', '.join(failed)} failed; their sentences stand above.")
 
 
 def _measure(run: Run, names: list[str], order: dict[str, Any], scratch: Path) -> dict[str, dict[str, Any]]:
-    write_inputs(run, inputs := scratch / "inputs.npz")
+    write_inputs(run, inputs := scratch / "inputs.npz", reference := scratch / "reference.npz")
     order = order | {"inputs": str(inputs), "server": "", "server_http": ""}
     results = {name: _row(name, order, scratch) for name in names if not ROWS[name].served}
     served = [name for name in names if ROWS[name].served]
     if served:
         _console.print("starting tritonserver ...", style="dim")
-        with TritonServer(run.folder / "repository") as server:
+        with TritonServer(measured_repository(run)) as server:
             order = order | {"server": server.grpc_url, "server_http": server.http_url}
             results |= {name: _row(name, order, scratch) for name in served}
-    _add_parity(results, scratch)
+    _add_parity(results, dict(np.load(reference)), scratch)
     return results
 
 
@@ -75,19 +78,19 @@ def _row(name: str, order: dict[str, Any], scratch: Path) -> dict[str, Any]:
     _console.print(f"measuring {ROWS[name].title} ({ROWS[name].boundary}) ...", style="dim")
     spec = scratch / f"{name}.json"
     spec.write_text(json.dumps(order | {"row": name}), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "bench.worker", str(spec)], check=True)
-    answer = json.loads(spec.with_suffix(".out.json").read_text(encoding="utf-8"))
+    done = subprocess.run([sys.executable, "-m", "bench.worker", str(spec)], check=False)
+    if done.returncode:
+        answer = {"error": f"its process ended with status {done.returncode}"}
+    else:
+        answer = json.loads(spec.with_suffix(".out.json").read_text(encoding="utf-8"))
     return {"title": ROWS[name].title, "boundary": ROWS[name].boundary, **answer}
 
 
-def _add_parity(results: dict[str, dict[str, Any]], scratch: Path) -> None:
-    """Compare with torch where it made the item, else with the outfit made in process."""
-    made = {name: dict(np.load(path)) for name in results if (path := scratch / f"{name}.npz").exists()}
-    reference = made.get("outfit", {}) | made.get("torch", {})
-    for name, images in made.items():
-        shared = [kind for kind in images if kind in reference]
-        if shared:
-            results[name]["psnr_db"] = round(min(psnr(reference[kind], images[kind]) for kind in shared), 1)
+def _add_parity(results: dict[str, dict[str, Any]], reference: dict[str, Any], scratch: Path) -> None:
+    for name, result in results.items():
+        if (path := scratch / f"{name}.npz").exists():
+            made = np.load(path)
+            result["psnr_db"] = round(min(psnr(reference[kind], made[kind]) for kind in made), 1)
 
 
 def _facts(run: Run, threads: int, refused: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import torch
 
 from engines.store import EngineStore
-from export.exported import PRECISIONS, find_graphs
+from export.boundary import GeneratorGraph
+from export.exported import PRECISIONS
 from export.exporter import export_run
 from outfitgan.config import load_preset
 from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import EngineError, GraphError
+from outfitgan.errors import GraphError, RunError, UnsupportedError
+from outfitgan.files import atomic_write
+from outfitgan.folders import RunFolder
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.generator import Generator
 from outfitgan.training.batches import Batches
@@ -21,23 +25,29 @@ from outfitgan.training.collocation import CollocationTrainer
 from outfitgan.training.outfit import OutfitTrainer
 from outfitgan.training.runs import Run
 from outfitgan.training.train import load_classifier, load_generators
-from serving.pipeline import run_engines
+from serving.pipeline import run_engines, run_graphs
 from serving.repository import assemble
 
 Say = Callable[[str], None]
+_WHOLE = "untrained.txt"  # written last: a folder without it is made anew
 
 
 def untrained_run(folder: Path, preset: str) -> Run:
     """Return a run of `preset` with its first weights: latency does not depend on their values, parity hardly."""
-    if (folder / "config.toml").exists():
-        return Run.open(folder)
     config = load_preset(preset)
+    if (folder / _WHOLE).is_file():
+        run = Run.open(folder)
+        if run.config != config:
+            raise RunError(f"{folder} is of another version of the preset {preset}; remove it.")
+        return run
+    shutil.rmtree(folder, ignore_errors=True)
     run = Run.create(folder, config)
     outfits = open_outfits(config.data, config.model.image_size, "train", config.training.seed)
     batches = Batches(outfits, config.model.image_size, config.training.seed)
     collocation = CollocationTrainer(config, batches)
     run.save("collocation", 1, collocation.state())
     run.save("outfit", 1, OutfitTrainer(config, batches, collocation.classifier).state())
+    atomic_write(folder / _WHOLE, b"An untrained run for the benchmark; safe to remove.\n")
     return run
 
 
@@ -47,34 +57,48 @@ def complete(
     say: Say,
     precisions: Sequence[str] = PRECISIONS,
     engines: Sequence[tuple[str, str]] = (("openvino", "fp32"), ("onnxruntime", "fp32")),
-) -> list[str]:
-    """Export, build and assemble what the run lacks; return what cannot be built here, a sentence each."""
-    graphs = run.folder / "graphs"
+) -> dict[tuple[str, str], str]:
+    """Export and build what the run lacks, and assemble a repository of its own for the measurements.
+
+    Returns the engines that this machine cannot run, by target and precision, with the reason.
+    """
+    folder = RunFolder(run.folder)
     for precision in precisions:
         try:
-            find_graphs(graphs, precision)
+            run_graphs(folder, precision)
         except GraphError:
             say(f"exporting the {precision} graphs ...")
-            export_run(load_generators(run), load_classifier(run), run.config.model, graphs, (precision,))
-    store, refused = EngineStore(run.folder / "engines"), []
+            networks = load_generators(run), load_classifier(run)
+            export_run(*networks, run.config.model, folder.graphs, (precision,), origin=folder.weights())
+    store, refused = EngineStore(folder.engines), {}
     for target, precision in dict.fromkeys((("openvino", "fp32"), *engines)):
         say(f"building the {target} {precision} engines ...")
         try:
-            for graph in find_graphs(graphs, "fp32").values():
-                store.build(graph, target, precision)
-        except EngineError as error:
-            refused.append(f"{target} {precision}: {error}")
-    say("assembling the repository ...")
-    assemble(run.config.model, run_engines(run.folder, "openvino", "fp32"), run.folder / "repository", threads)
+            store.build_all(run_graphs(folder), target, precision)
+        except UnsupportedError as error:
+            refused[target, precision] = str(error)
+    assemble(run.config.model, run_engines(folder, "openvino", "fp32"), measured_repository(run), threads)
     return refused
 
 
-def write_inputs(run: Run, path: Path) -> None:
-    """Write one held-out outfit's source and masks as an .npz file."""
+def measured_repository(run: Run) -> Path:
+    """Return where the repository that is measured lies, apart from the one that may be in service."""
+    return run.folder / "bench" / "repository"
+
+
+def write_inputs(run: Run, inputs: Path, reference: Path) -> None:
+    """Write one held-out outfit's source and masks, and the items that torch makes of them in FP32, as .npz files."""
     model = run.config.model
     outfit = open_outfits(run.config.data, model.image_size, "test", run.config.training.seed)[0]
-    masks = {f"MASK_{kind.name}": outfit.items[kind].mask[..., None] for kind in model.targets}
-    np.savez(path, SOURCE=outfit.items[model.source].image, **masks)
+    source = outfit.items[model.source].image
+    masks = {kind: outfit.items[kind].mask[..., None] for kind in model.targets}
+    np.savez(inputs, SOURCE=source, **{f"MASK_{kind.name}": mask for kind, mask in masks.items()})
+    with torch.inference_mode():
+        made = {
+            kind.name: GeneratorGraph(generator)(torch.from_numpy(source[None]), torch.from_numpy(masks[kind][None]))[0]
+            for kind, generator in load_generators(run).items()
+        }
+    np.savez(reference, **{name: image.numpy() for name, image in made.items()})
 
 
 def parameter_count(run: Run) -> dict[str, int]:

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outfitgan.errors import EngineError
+from outfitgan.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from export.exported import ExportedGraph
@@ -23,8 +23,10 @@ def cpu_name() -> str:
 
 
 def require_fp32_graph(graph: ExportedGraph, target: str, precision: str) -> None:
-    """Raise EngineError for precision fp16 or an FP16 graph: on a CPU both would silently run in FP32."""
+    """Raise UnsupportedError for precision fp16 or an FP16 graph: on a CPU both would silently run in FP32."""
     if precision == "fp16":
-        raise EngineError(f"{target} computes FP16 as FP32 on a CPU; use fp32 here, and fp16 on a GPU with tensorrt.")
+        raise UnsupportedError(
+            f"{target} computes FP16 as FP32 on a CPU; use fp32 here, and fp16 on a GPU with tensorrt."
+        )
     if graph.precision != "fp32":
-        raise EngineError(f"{target} takes the fp32 graph of {graph.name}, not the {graph.precision} one.")
+        raise UnsupportedError(f"{target} takes the fp32 graph of {graph.name}, not the {graph.precision} one.")

@@ -10,7 +10,7 @@ import numpy as np
 from engines.engine import Arrays, Engine
 from engines.host import cpu_name, require_fp32_graph
 from engines.manifest import EngineManifest
-from outfitgan.errors import EngineError
+from outfitgan.errors import EngineError, UnsupportedError
 
 if TYPE_CHECKING:
     from export.exported import ExportedGraph
@@ -60,9 +60,9 @@ def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
 
 def _require(core: Any, precision: str) -> None:
     if precision not in _HINTS:
-        raise EngineError(f"openvino runs in {' or '.join(_HINTS)}, not {precision}; use fp32.")
+        raise UnsupportedError(f"openvino runs in {' or '.join(_HINTS)}, not {precision}; use fp32.")
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise EngineError(f"This CPU ({cpu_name()}) has neither AVX512_BF16 nor AMX for bf16; use fp32.")
+        raise UnsupportedError(f"This CPU ({cpu_name()}) has neither AVX512_BF16 nor AMX for bf16; use fp32.")
 
 
 class OpenvinoEngine(Engine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -99,6 +100,21 @@ class EngineStore:
             _log.warning("%s", error)
             found = None
         return found or self._build(graph, target, precision)
+
+    def build_all(
+        self,
+        graphs: Mapping[str, ExportedGraph],
+        target: str,
+        precision: str,
+        progress: Callable[[str, int, int], None] | None = None,  # graph name, its number from 1, how many
+    ) -> dict[str, Path]:
+        """Return the engine folder of each graph, building what is not there; raises what `build` raises."""
+        folders: dict[str, Path] = {}
+        for name, graph in graphs.items():
+            folders[name] = self.build(graph, target, precision)
+            if progress:
+                progress(name, len(folders), len(graphs))
+        return folders
 
     def _build(self, graph: ExportedGraph, target: str, precision: str) -> Path:
         module = load_target(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,40 @@ def load_graph(path: Path) -> ExportedGraph:
     return graph
 
 
-def find_graphs(folder: Path, precision: str) -> dict[str, ExportedGraph]:
-    """Return the graphs of one precision in `folder` by name; raise GraphError if there is none."""
+def save_index(folder: Path, precision: str, graphs: Sequence[ExportedGraph], origin: str) -> None:
+    """Write what one whole export holds, after its last graph; `origin` names the weights it came from."""
+    content = {"origin": origin, "graphs": {graph.name: graph.sha256 for graph in graphs}}
+    atomic_write(_index_path(folder, precision), (json.dumps(content, indent=2) + "\n").encode())
+
+
+def drop_index(folder: Path, precision: str) -> None:
+    """Forget the last whole export before the first graph of the next one is written."""
+    _index_path(folder, precision).unlink(missing_ok=True)
+
+
+def find_graphs(folder: Path, precision: str, origin: str | None = None) -> dict[str, ExportedGraph]:
+    """Return the graphs of one whole export by name.
+
+    Raises:
+        GraphError: if there is none, it was not finished or was altered, or it came from other weights than `origin`.
+
+    """
     if precision not in PRECISIONS:
         raise GraphError(f"There is no graph precision '{precision}'; choose from {', '.join(PRECISIONS)}.")
-    graphs = [load_graph(path) for path in sorted(folder.glob(f"*.{precision}.onnx"))]
-    if not graphs:
-        raise GraphError(f"There is no {precision} graph in {folder}; export the run first.")
-    return {graph.name: graph for graph in graphs}
+    try:
+        index = json.loads(_index_path(folder, precision).read_text(encoding="utf-8"))
+        listed, written_from = dict(index["graphs"]), index["origin"]
+    except OSError as error:
+        raise GraphError(f"There is no finished {precision} export in {folder}; export the run first.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise GraphError(f"{_index_path(folder, precision)} is not readable; export the run again.") from error
+    if origin is not None and written_from != origin:
+        raise GraphError(f"The {precision} graphs in {folder} are of an earlier checkpoint; export the run again.")
+    graphs = {name: load_graph(graph_path(folder, name, precision)) for name in listed}
+    if altered := [name for name, graph in graphs.items() if graph.sha256 != listed[name]]:
+        raise GraphError(f"{', '.join(altered)} in {folder} are of another export; export the run again.")
+    return graphs
+
+
+def _index_path(folder: Path, precision: str) -> Path:
+    return folder / f"graphs.{precision}.json"

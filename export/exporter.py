@@ -23,7 +23,7 @@ from torch import nn
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
 from export.contract import GraphContract
 from export.correlate_function import DOMAIN, OPSET, correlate_function
-from export.exported import PRECISIONS, ExportedGraph, find_graphs, graph_path, load_graph, save_sidecar
+from export.exported import PRECISIONS, ExportedGraph, drop_index, graph_path, save_index, save_sidecar
 from export.graphs import alignment_contract, collocation_contract, generator_contract
 from export.parity import Arrays, measure, parity_feeds, shortfalls
 from export.types import check_types
@@ -33,8 +33,6 @@ from outfitgan.files import partial_file, sha256_of
 from outfitgan.items import ItemKind
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.generator import Generator
-
-__all__ = ["ExportedGraph", "export_graph", "export_run", "find_graphs", "load_graph"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a graph's name, its number from 1 and how many there are, when the graph is written."""
@@ -65,13 +63,18 @@ def export_run(
     output: Path,
     precisions: Sequence[str] = PRECISIONS,
     progress: Progress | None = None,
+    origin: str = "",
 ) -> list[ExportedGraph]:
     """Export every graph of a run into `output`: per kind a generator and its alignment, and the collocation.
 
     Raises:
-        GraphError: if a graph is out of tolerance; nothing of that graph is left behind.
+        GraphError: if a graph is out of tolerance; the export then counts as unfinished.
 
     """
+    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
+        raise GraphError(f"There is no graph precision {', '.join(unknown)}; choose from {', '.join(PRECISIONS)}.")
+    for precision in precisions:
+        drop_index(output, precision)
     kinds = [kind for kind in model.targets if kind in generators]
     jobs: list[tuple[nn.Module, GraphContract]] = [
         (GeneratorGraph(generators[kind]), generator_contract(kind, model)) for kind in kinds
@@ -86,6 +89,8 @@ def export_run(
             exported.append(_export(module, contract, precision, path, traces, references))
             if progress:
                 progress(f"{contract.name}.{precision}", len(exported), len(jobs) * len(precisions))
+    for precision in precisions:
+        save_index(output, precision, [graph for graph in exported if graph.precision == precision], origin)
     return exported
 
 

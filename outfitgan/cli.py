@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from outfitgan.errors import InputError, OutfitError
+from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
 
 app = typer.Typer(
@@ -25,7 +27,7 @@ app = typer.Typer(
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-RunFolder = Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)]
+RunOption = Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)]
 Target = Annotated[str, typer.Option(help="What runs the engines: openvino or onnxruntime.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16 where the CPU computes it.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")]
@@ -52,7 +54,7 @@ def data(
 
 @app.command()
 def train(
-    run: RunFolder,
+    run: RunOption,
     preset: Annotated[str | None, typer.Option(help="paper, small, demo or tiny; small if nothing is said.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
@@ -71,7 +73,7 @@ def train(
 
     changes: dict[str, Any] = {
         "data.name": name,
-        "data.root": root,
+        "data.root": None if root is None else str(Path(root).resolve()),  # a resume may start elsewhere
         "model.source": None if source is None else ItemKind.parse(source),
         "model.image_size": image_size,
         "training.steps": steps,
@@ -90,7 +92,7 @@ def train(
 
 @app.command()
 def export(
-    run: RunFolder,
+    run: RunOption,
     precision: Annotated[list[str] | None, typer.Option(help="fp32 and fp16 if nothing is said.")] = None,
 ) -> None:
     """Export each generator, each SAM and the CCM to ONNX and check them against torch."""
@@ -101,41 +103,44 @@ def export(
 
     opened = Run.open(run)
     generators, classifier = load_generators(opened), load_classifier(opened)
+    if (done := opened.step("outfit")) < opened.config.training.steps:
+        _notes([f"the training stands at step {done} of {opened.config.training.steps}"])
+    origin = RunFolder(run).weights()
     with _progress("export") as show:
-        graphs = export_run(generators, classifier, opened.config.model, run / "graphs", precision or PRECISIONS, show)
+        graphs = export_run(
+            generators, classifier, opened.config.model, run / "graphs", precision or PRECISIONS, show, origin
+        )
     _say(f"Exported {len(graphs)} graphs to {run}/graphs, each within its tolerance of torch.")
 
 
 @app.command()
-def build(run: RunFolder, target: Target = "openvino", precision: Precision = "fp32") -> None:
+def build(run: RunOption, target: Target = "openvino", precision: Precision = "fp32") -> None:
     """Build an engine of each graph and check it against the graph."""
-    from engines.store import EngineStore
-    from export.exported import find_graphs
+    from engines.store import EngineStore, load_target
+    from serving.pipeline import run_graphs
 
-    graphs = find_graphs(run / "graphs", "fp32")
-    store = EngineStore(run / "engines")
+    load_target(target)
+    graphs = run_graphs(RunFolder(run))
     with _progress("build") as show:
-        for number, graph in enumerate(graphs.values(), start=1):
-            store.build(graph, target, precision)
-            show(graph.name, number, len(graphs))
+        EngineStore(RunFolder(run).engines).build_all(graphs, target, precision, show)
     _say(f"Built {len(graphs)} {target} {precision} engines in {run}/engines.")
 
 
 @app.command()
 def assemble(
-    run: RunFolder,
+    run: RunOption,
     target: Target = "openvino",
     precision: Precision = "fp32",
     threads: Threads = 0,
     output: Annotated[Path | None, typer.Option(help="The repository; <run>/repository if nothing is said.")] = None,
 ) -> None:
     """Assemble a Triton model repository from a run's engines."""
-    from outfitgan.training.runs import Run
     from serving.pipeline import run_engines
     from serving.repository import assemble as assemble_repository
 
-    repository = output or run / "repository"
-    assemble_repository(Run.open(run).config.model, run_engines(run, target, precision), repository, threads)
+    folder = RunFolder(run)
+    repository = output or folder.repository
+    assemble_repository(folder.config().model, run_engines(folder, target, precision), repository, threads)
     _say(f"Assembled {repository}; serve it with 'outfitgan serve --repository {repository}'.")
 
 
@@ -153,16 +158,22 @@ def serve(
     """Start the Triton Inference Server over a repository, until Ctrl-C."""
     from serving.server import TritonServer
 
-    stop: list[int] = []
-    server = TritonServer(repository, http_port, grpc_port, metrics_port, host, log)
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # one is enough: the server is then given its time to stop
+        raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda signum, frame: stop.append(signum))
-    with server:
-        _say(f"Ready: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}. Ctrl-C stops it.")
-        while not stop:
-            server.check()
-            time.sleep(0.2)
-    _say("Stopped.")
+        signal.signal(number, interrupt)
+    try:
+        with TritonServer(repository, http_port, grpc_port, metrics_port, host, log) as server:
+            urls = f"gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}"
+            _say(f"Ready: {urls}. Ctrl-C stops it.")
+            while True:
+                server.check()
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        _say("Stopped.")
 
 
 @app.command()
@@ -180,20 +191,23 @@ def generate(
     threads: Threads = 0,
 ) -> None:
     """Make the rest of an outfit from one garment and silhouette masks."""
-    from serving.client import OutfitClient
-    from serving.generation import generate_here, generate_served, read_request
-    from serving.pipeline import OutfitPipeline, run_engines
-
     if (run is None) == (server is None):
         raise InputError("Say where to generate: --run FOLDER for this process, or --server HOST:PORT.")
     masks = _masks(mask)
     targets = [ItemKind.parse(kind) for kind in only] if only else list(masks)
+    from serving.generation import check_output, generate_here, generate_served, read_request
+
+    check_output(output)
     if run is not None:
-        with OutfitPipeline(run_engines(run, target, precision), threads) as pipeline:
+        from serving.pipeline import OutfitPipeline, run_engines
+
+        with OutfitPipeline(run_engines(RunFolder(run), target, precision), threads) as pipeline:
             request = read_request(source, masks, targets, pipeline.targets, pipeline.image_size())
             _notes(request.notes)
             result = generate_here(pipeline, request, output)
     else:
+        from serving.client import OutfitClient
+
         with OutfitClient(str(server), protocol) as client:
             client.wait_until_ready(wait)
             request = read_request(source, masks, targets, client.targets(), client.image_size())
@@ -204,7 +218,7 @@ def generate(
 
 
 @app.command()
-def parity(run: RunFolder) -> None:
+def parity(run: RunOption) -> None:
     """Compare every hop from torch to the served ensemble: one table, and <run>/parity.json."""
     from bench.parity import parity_table
     from bench.report import show_parity, write_parity
@@ -238,6 +252,10 @@ def main() -> None:
         app()
     except OutfitError as error:
         _err.print(f"error: {error}", style="red", markup=False)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        what = f"This needs the package {error.name}, which is not installed"
+        _err.print(f"error: {what}; see the extras in the README.", style="red", markup=False)
         sys.exit(2)
     except OSError as error:
         if error.filename is None:

@@ -29,5 +29,9 @@ class EngineError(OutfitError):
     """An engine that is missing, altered, built elsewhere or cannot be built here."""
 
 
+class UnsupportedError(EngineError):
+    """A target or precision that this machine cannot run, though another could."""
+
+
 class ServerError(OutfitError):
     """The Triton Inference Server cannot start or does not answer."""

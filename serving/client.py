@@ -6,7 +6,6 @@ import io
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 
 from outfitgan.errors import InputError, OutfitError, ServerError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
+from serving.outfit import GeneratedBatch, GeneratedOutfit
 from serving.protocols import PROTOCOLS, Transport
 
 _WRAPPING = re.compile(r"^(\[[^\]]*\] )?(in ensemble '[^']*', )*")
@@ -22,22 +22,6 @@ _ADVICE = re.compile(r" NOTE: .*")  # Triton's, to whoever writes the model conf
 _POLL_SECONDS = 0.2
 _INVALID = ("400", "StatusCode.INVALID_ARGUMENT")
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True)
-class ServedOutfit:
-    """What the server made of one source item."""
-
-    images: dict[ItemKind, NDArray[np.uint8]]  # (S, S, 3) each
-    compatibility: float | None  # None unless every target was asked for
-
-
-@dataclass(frozen=True)
-class ServedBatch:
-    """What the server made of a batch of source items."""
-
-    images: dict[ItemKind, NDArray[np.uint8]]  # (B, S, S, 3) each
-    compatibility: NDArray[np.float32] | None  # (B,)
 
 
 class OutfitClient:
@@ -103,32 +87,32 @@ class OutfitClient:
         source: NDArray[np.uint8],  # (S, S, 3)
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (S, S, 1) each
         targets: Sequence[ItemKind],
-    ) -> ServedOutfit:
+    ) -> GeneratedOutfit:
         """Make the items in `targets`; raise InputError if the server refuses, ServerError if it does not answer."""
         batch = self.generate_batch(source[None], {kind: mask[None] for kind, mask in masks.items()}, targets)
         compatibility = None if batch.compatibility is None else float(batch.compatibility[0])
-        return ServedOutfit({kind: images[0] for kind, images in batch.images.items()}, compatibility)
+        return GeneratedOutfit({kind: images[0] for kind, images in batch.images.items()}, compatibility)
 
     def generate_batch(
         self,
         sources: NDArray[np.uint8],  # (B, S, S, 3)
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (B, S, S, 1) each
         targets: Sequence[ItemKind],
-    ) -> ServedBatch:
+    ) -> GeneratedBatch:
         """Make the items in `targets` for a batch; raises what `generate` raises."""
         answer = self._outfit("outfit", sources, masks, targets)
         score = answer.get("COMPATIBILITY")
-        return ServedBatch({kind: answer[kind.name] for kind in targets}, None if score is None else score[:, 0])
+        return GeneratedBatch({kind: answer[kind.name] for kind in targets}, None if score is None else score[:, 0])
 
     def generate_encoded(
         self, source: bytes, masks: Mapping[ItemKind, bytes], targets: Sequence[ItemKind]
-    ) -> ServedOutfit:
+    ) -> GeneratedOutfit:
         """Make the items in `targets` from image files; raises what `generate` raises."""
         files = {kind: _file(data) for kind, data in masks.items()}
         answer = self._outfit("outfit_encoded", _file(source), files, targets)
         score = answer.get("COMPATIBILITY")
         images = {kind: _pixels(answer[kind.name][0, 0]) for kind in targets}
-        return ServedOutfit(images, None if score is None else float(score[0, 0]))
+        return GeneratedOutfit(images, None if score is None else float(score[0, 0]))
 
     def align(
         self, kind: ItemKind, source: NDArray[np.uint8], mask: NDArray[np.uint8]

@@ -12,15 +12,18 @@ from export.exporter import export_run
 from outfitgan.config import load_preset
 from outfitgan.data.examples import write_examples
 from outfitgan.errors import RunError
+from outfitgan.files import atomic_write
+from outfitgan.folders import RunFolder
 from outfitgan.items import COLLOCATION_ORDER
 from outfitgan.training.runs import Run
 from outfitgan.training.train import load_classifier, load_generators, train_run
 from serving.client import OutfitClient
 from serving.generation import generate_here, generate_served, read_request
-from serving.pipeline import OutfitPipeline, run_engines
+from serving.pipeline import OutfitPipeline, run_engines, run_graphs
 from serving.repository import assemble
 from serving.server import TritonServer
 
+_MARK = "demo.txt"  # only a folder with this file is ever replaced
 _TARGET, _PRECISION = "openvino", "fp32"
 
 Say = Callable[[str], None]
@@ -28,12 +31,14 @@ Say = Callable[[str], None]
 
 def run_demo(folder: Path, preset: str, say: Say) -> None:
     """Train, export, build, assemble, serve and generate into `folder`, saying each stage and its seconds."""
-    if (folder / "config.toml").exists():
+    config = load_preset(preset)
+    if (folder / _MARK).is_file():
         shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder} holds something else than a run; choose another --output.")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} holds something else than a demo's run; choose another --output.")
     began = time.perf_counter()
-    run = Run.create(folder, load_preset(preset))
+    run = Run.create(folder, config)
+    atomic_write(folder / _MARK, b"Made by `outfitgan demo`, which replaces this folder.\n")
     stages: list[tuple[str, Callable[[], None]]] = [
         ("1/5 train the CCM, then the generators (perceptual loss at weight 0: nothing is downloaded)", _train(run)),
         ("2/5 export generators, SAMs and CCM to ONNX, checked against torch", _export(run)),
@@ -56,27 +61,24 @@ def _train(run: Run) -> Callable[[], None]:
 
 def _export(run: Run) -> Callable[[], None]:
     def stage() -> None:
-        graphs = run.folder / "graphs"
-        export_run(load_generators(run), load_classifier(run), run.config.model, graphs, ("fp32",))
+        generators, classifier, origin = load_generators(run), load_classifier(run), RunFolder(run.folder).weights()
+        export_run(generators, classifier, run.config.model, run.folder / "graphs", ("fp32",), origin=origin)
 
     return stage
 
 
 def _build(run: Run) -> Callable[[], None]:
     def stage() -> None:
-        from export.exported import find_graphs
-
-        store = EngineStore(run.folder / "engines")
-        for graph in find_graphs(run.folder / "graphs", "fp32").values():
-            store.build(graph, _TARGET, _PRECISION)
+        folder = RunFolder(run.folder)
+        EngineStore(folder.engines).build_all(run_graphs(folder), _TARGET, _PRECISION)
 
     return stage
 
 
 def _assemble(run: Run) -> Callable[[], None]:
     def stage() -> None:
-        engines = run_engines(run.folder, _TARGET, _PRECISION)
-        assemble(run.config.model, engines, run.folder / "repository")
+        folder = RunFolder(run.folder)
+        assemble(run.config.model, run_engines(folder, _TARGET, _PRECISION), folder.repository)
 
     return stage
 
@@ -94,7 +96,7 @@ def _serve(run: Run, say: Say) -> Callable[[], None]:
             with OutfitClient(server.grpc_url) as client:
                 generate_served(client, request, run.folder / "outfit")  # the first request warms up
                 served = generate_served(client, request, run.folder / "outfit")
-        with OutfitPipeline(run_engines(run.folder, _TARGET, _PRECISION)) as pipeline:
+        with OutfitPipeline(run_engines(RunFolder(run.folder), _TARGET, _PRECISION)) as pipeline:
             generate_here(pipeline, request, run.folder / "outfit_in_process")
         say(f"    served in {served['seconds']} s, compatibility {served['compatibility']:.2f}")
 

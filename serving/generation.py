@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,11 @@ from outfitgan.evaluation.pictures import Correspondence, outfit_sheet
 from outfitgan.files import partial_folder
 from outfitgan.images import LoadedImage, encode_png, load_image, load_mask, read_bytes
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from serving.client import OutfitClient, ServedOutfit
-from serving.pipeline import OutfitPipeline
+from serving.outfit import GeneratedOutfit
+
+if TYPE_CHECKING:
+    from serving.client import OutfitClient
+    from serving.pipeline import OutfitPipeline
 
 Pixels = NDArray[np.uint8]
 
@@ -51,7 +54,7 @@ def read_request(
     """Read what a request needs of what `made` offers; raise InputError on the first file that cannot be used."""
     for kind in targets:
         if kind not in made:
-            raise InputError(f"This run makes {', '.join(made)}, not {kind}; it is the source's kind.")
+            raise InputError(f"Made here are {', '.join(made)}, not {kind}; leave its mask out.")
         if kind not in masks:
             raise InputError(f"There is no mask for {kind}; add --mask {kind}=FILE, or leave {kind} out with --only.")
     files = {kind: read_bytes(masks[kind]) for kind in targets}
@@ -62,6 +65,8 @@ def read_request(
 
 def generate_here(pipeline: OutfitPipeline, request: Request, output: Path) -> dict[str, object]:
     """Generate in this process and write the pictures; return what result.json says."""
+    check_output(output)
+    pipeline.open()
     began = time.perf_counter()
     made = pipeline.generate(request.source.pixels, _pixels(request.masks), list(request.masks))
     return _write(made, request, pipeline, pipeline.source_kind, output, time.perf_counter() - began)
@@ -69,6 +74,7 @@ def generate_here(pipeline: OutfitPipeline, request: Request, output: Path) -> d
 
 def generate_served(client: OutfitClient, request: Request, output: Path) -> dict[str, object]:
     """Send the files to a server and write the pictures; return what result.json says."""
+    check_output(output)
     began = time.perf_counter()
     made = client.generate_encoded(request.source_file, request.mask_files, list(request.masks))
     seconds = time.perf_counter() - began
@@ -76,8 +82,15 @@ def generate_served(client: OutfitClient, request: Request, output: Path) -> dic
     return _write(made, request, client, source_kind, output, seconds)
 
 
+def check_output(output: Path) -> None:
+    """Raise InputError unless `output` is new, empty, or an outfit written before."""
+    ours = {f"{kind}.png" for kind in ItemKind} | {"outfit.png", "result.json"}
+    if output.exists() and (not output.is_dir() or {entry.name for entry in output.iterdir()} - ours):
+        raise InputError(f"{output} holds something else than an outfit; choose another --output.")
+
+
 def _write(
-    made: ServedOutfit, request: Request, aligner: Aligner, source_kind: ItemKind, output: Path, seconds: float
+    made: GeneratedOutfit, request: Request, aligner: Aligner, source_kind: ItemKind, output: Path, seconds: float
 ) -> dict[str, object]:
     masks = _pixels(request.masks)
     source = request.source.pixels
@@ -89,8 +102,6 @@ def _write(
         "compatibility": made.compatibility,
         "seconds": round(seconds, 4),
     }
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / "result.json").exists())):
-        raise InputError(f"{output} holds something else than an outfit; choose another --output.")
     with partial_folder(output) as partial:
         for kind, image in made.images.items():
             (partial / f"{kind}.png").write_bytes(encode_png(image))

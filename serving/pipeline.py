@@ -12,22 +12,29 @@ from numpy.typing import NDArray
 
 from engines.engine import Engine
 from engines.store import EngineStore, open_engine
-from export.exported import find_graphs
+from export.exported import ExportedGraph, find_graphs
 from outfitgan.errors import EngineError, InputError
+from outfitgan.folders import RunFolder
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from serving.client import ServedOutfit
+from serving.outfit import GeneratedOutfit
 from serving.steps import finish, prepare, score
 
 
-def run_engines(run: Path, target: str, precision: str) -> dict[str, Path]:
+def run_graphs(run: RunFolder, precision: str = "fp32") -> dict[str, ExportedGraph]:
+    """Return the graphs of a run's present weights; raise GraphError if they were not exported since."""
+    run.config()
+    return find_graphs(run.graphs, precision, run.weights())
+
+
+def run_engines(run: RunFolder, target: str, precision: str) -> dict[str, Path]:
     """Return the engine folder of each graph of a run; raise EngineError if one was not built."""
-    store = EngineStore(run / "engines")
+    store = EngineStore(run.engines)
     folders: dict[str, Path] = {}
-    for name, graph in find_graphs(run / "graphs", _graph_precision(target)).items():
+    for name, graph in run_graphs(run).items():
         folder = store.find(graph, target, precision)
         if folder is None:
             raise EngineError(
-                f"{name} has no {target} {precision} engine yet; build it with 'outfitgan build --run {run} "
+                f"{name} has no {target} {precision} engine yet; build it with 'outfitgan build --run {run.path} "
                 f"--target {target} --precision {precision}'."
             )
         folders[name] = folder
@@ -60,6 +67,11 @@ class OutfitPipeline:
             engine.close()
         self._engines.clear()
 
+    def open(self) -> None:
+        """Open every engine now, which else happens when each is first needed."""
+        for name in self._folders:
+            self._engine(name)
+
     def image_size(self) -> int:
         """Return S, the side of every image and mask."""
         return int(self._engine(f"generator_{self.targets[0]}").contract.inputs[0].shape[0])
@@ -69,7 +81,7 @@ class OutfitPipeline:
         source: NDArray[np.uint8],  # (S, S, 3)
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (S, S, 1) each
         targets: Sequence[ItemKind],
-    ) -> ServedOutfit:
+    ) -> GeneratedOutfit:
         """Make the items in `targets`; the compatibility is scored when that is all of them.
 
         Raises:
@@ -83,7 +95,7 @@ class OutfitPipeline:
         ready = prepare(feeds, names)
         images = {kind: self._item(kind, ready) for kind in targets}  # (1, S, S, 3) each
         compatibility = self._compatibility(ready, images) if set(targets) == set(self.targets) else None
-        return ServedOutfit({kind: image[0] for kind, image in images.items()}, compatibility)
+        return GeneratedOutfit({kind: image[0] for kind, image in images.items()}, compatibility)
 
     def align(
         self, kind: ItemKind, source: NDArray[np.uint8], mask: NDArray[np.uint8]
@@ -107,7 +119,3 @@ class OutfitPipeline:
         if name not in self._engines:
             self._engines[name] = open_engine(self._folders[name], self._threads)
         return self._engines[name]
-
-
-def _graph_precision(target: str) -> str:
-    return "fp16" if target == "tensorrt" else "fp32"

@@ -52,11 +52,12 @@ def train_loop(
             run.log(trainer.stage, step, losses | {"seconds": time.perf_counter() - began})
             shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             progress.update(task, completed=step, losses=shown)
-            if step % run.config.training.checkpoint_every == 0 or step == steps or stopped:
+            stopping = bool(stopped)  # read once: a Ctrl-C from here on is for the next step
+            if step % run.config.training.checkpoint_every == 0 or step == steps or stopping:
                 run.save(trainer.stage, step, trainer.state())
             if on_step is not None:
                 on_step(step)
-            if stopped:
+            if stopping:
                 raise StoppedError(
                     f"Stopped at {trainer.stage} step {step}; continue with --resume --run {run.folder}."
                 )

@@ -11,7 +11,7 @@ from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.discriminator import MultiScaleDiscriminator
 from outfitgan.networks.generator import Generator
-from outfitgan.networks.vgg import load_vgg16
+from outfitgan.networks.vgg import Vgg16
 from outfitgan.training.batches import Batch, Batches
 from outfitgan.training.losses import compatibility, lsgan, perceptual
 from outfitgan.training.runs import pack, pack_optimizer, unpack, unpack_optimizer
@@ -24,8 +24,10 @@ class OutfitTrainer:
 
     stage = "outfit"
 
-    def __init__(self, config: Config, batches: Batches, classifier: CollocationClassifier) -> None:
-        self.config, self.batches = config, batches
+    def __init__(
+        self, config: Config, batches: Batches, classifier: CollocationClassifier, vgg: Vgg16 | None = None
+    ) -> None:
+        self.config, self.batches, self.vgg = config, batches, vgg
         self.classifier = classifier.eval().requires_grad_(requires_grad=False)
         torch.manual_seed(config.training.seed)
         targets = config.model.targets
@@ -34,7 +36,6 @@ class OutfitTrainer:
         rate, betas = config.training.rate, (config.training.beta1, 0.999)
         self.optimizer_g = torch.optim.Adam(self.generators.parameters(), rate, betas)
         self.optimizer_d = torch.optim.Adam(self.discriminators.parameters(), rate, betas)
-        self.vgg = load_vgg16(config.losses.vgg_weights) if config.losses.perceptual > 0 else None
 
     def step(self, step: int) -> dict[str, float]:
         """Train discriminators, then generators, on the batch of `step`."""

@@ -16,6 +16,7 @@ from outfitgan.files import partial_file
 from outfitgan.items import ItemKind
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.generator import Generator
+from outfitgan.networks.vgg import load_vgg16
 from outfitgan.training.batches import Batches, as_batch
 from outfitgan.training.collocation import CollocationTrainer
 from outfitgan.training.loop import train_loop, training_progress
@@ -28,10 +29,12 @@ _SAMPLES = 4  # held-out outfits in each sample grid
 def train_run(run: Run) -> None:
     """Train `run` from wherever it stands to its last step; raise StoppedError after Ctrl-C."""
     config = run.config
+    # Loaded before the first step: missing weights are better heard of now than after the CCM's training.
+    vgg = load_vgg16(config.losses.vgg_weights) if config.losses.perceptual > 0 else None
     with training_progress() as progress:
         collocation = CollocationTrainer(config, _batches(config, config.model.collocation.input_size))
         train_loop(run, collocation, config.training.collocation_steps, progress)
-        trainer = OutfitTrainer(config, _batches(config, config.model.image_size), load_classifier(run))
+        trainer = OutfitTrainer(config, _batches(config, config.model.image_size), load_classifier(run), vgg)
         sampler = _Sampler(run, trainer)
         train_loop(run, trainer, config.training.steps, progress, sampler.after_step)
 
