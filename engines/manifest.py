@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,29 @@ class EngineManifest:
             if data["format"] != FORMAT:
                 raise EngineError(f"The engine's manifest has format {data['format']}, not {FORMAT}; build it again.")
             fields = {name: value for name, value in data.items() if name != "format"}
+            _check_types(fields)
             fields["contract"] = GraphContract.from_json(fields["contract"])
             fields["profile"] = Profile(**fields["profile"])
             return cls(**fields)
-        except (KeyError, TypeError, GraphError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, GraphError) as error:
             raise EngineError(f"The engine's manifest is not readable ({error}); build it again.") from error
+
+
+def _check_types(fields: dict[str, Any]) -> None:
+    """Raise ValueError if a field has another type than `EngineManifest` says, or `files` names no file of a folder."""
+    for name in ("graph_sha256", "target", "precision", "key"):
+        if not isinstance(fields[name], str):
+            raise ValueError(f"{name} is not a text")
+    for name in ("files", "versions", "device", "parity"):
+        if not isinstance(fields[name], dict):
+            raise ValueError(f"{name} is not a table")
+    if not fields["files"]:
+        raise ValueError("it lists no file")
+    for name, digest in fields["files"].items():
+        if not name or name == ".." or Path(name).name != name:
+            raise ValueError(f"{name!r} is not a file of the folder")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"{name} has no SHA-256")
 
 
 def write_manifest(manifest: EngineManifest, folder: Path) -> None:
@@ -80,10 +99,16 @@ def read_manifest(folder: Path) -> EngineManifest:
     if not isinstance(data, dict):
         raise EngineError(f"{path} is not a manifest; build the engine again.")
     manifest = EngineManifest.from_json(data)
+    found = hash_files(folder)
     for name, expected in manifest.files.items():
-        file = folder / name
-        if not file.is_file():
+        if name not in found:
             raise EngineError(f"The engine {folder} lacks its file {name}; build it again.")
-        if sha256_of(file) != expected:
-            raise EngineError(f"{file} was altered after the build (its SHA-256 differs); build the engine again.")
+        if found[name] != expected:
+            raise EngineError(
+                f"{folder / name} was altered after the build (its SHA-256 differs); build the engine again."
+            )
+    if unlisted := sorted(set(found) - set(manifest.files)):
+        raise EngineError(
+            f"The engine {folder} holds {', '.join(unlisted)}, which its manifest does not list; build it again."
+        )
     return manifest

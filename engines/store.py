@@ -47,6 +47,9 @@ class Target(Protocol):
         """Load the engine."""
 
 
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
 def load_target(name: str) -> Target:
     """Return the module of a target; raise EngineError if there is none or its packages are missing."""
     if name not in TARGETS:
@@ -69,7 +72,13 @@ def open_engine(folder: Path, threads: int = 0) -> Engine:
     if threads < 0:
         raise EngineError(f"An engine cannot have {threads} threads; give 0 for all cores, or more.")
     manifest = read_manifest(folder)
-    return load_target(manifest.target).open(folder, manifest, threads)
+    target = load_target(manifest.target)
+    if target.DEVICE_BOUND and manifest.device != target.device():
+        built, here = manifest.device.get("name", "an unknown device"), target.device().get("name", "another")
+        raise EngineError(
+            f"The engine {folder} was built on {built} and runs only there, not on {here}; build it here."
+        )
+    return target.open(folder, manifest, threads)
 
 
 class EngineStore:
@@ -80,10 +89,13 @@ class EngineStore:
 
     def find(self, graph: ExportedGraph, target: str, precision: str) -> Path | None:
         """Return the engine's folder, or None if it was never built; raise EngineError if it was altered."""
-        folder = self._folder(graph, target, precision, _key(graph, target, precision))
+        _require_precision(precision)
+        key = _key(graph, target, precision)
+        folder = self._folder(graph, target, precision, key)
         if not folder.exists():
             return None
-        read_manifest(folder)
+        if read_manifest(folder).key != key:  # the folder's name holds the beginning of the key only
+            raise EngineError(f"{folder} holds another engine than its name says; build it again.")
         return folder
 
     def build(self, graph: ExportedGraph, target: str, precision: str) -> Path:
@@ -93,6 +105,7 @@ class EngineStore:
             EngineError: if it cannot be built here, or its parity with the graph is out of tolerance.
 
         """
+        _require_precision(precision)
         load_target(target)
         try:
             found = self.find(graph, target, precision)
@@ -122,7 +135,7 @@ class EngineStore:
             raise EngineError(f"{graph.path} changed after it was loaded (its SHA-256 differs); export it again.")
         key = _key(graph, target, precision)
         folder = self._folder(graph, target, precision, key)
-        with partial_folder(folder) as partial:
+        with partial_folder(folder, keep=lambda: self._is_built(graph, target, precision)) as partial:
             module.build(graph, partial, precision)
             manifest = EngineManifest(
                 contract=graph.contract,
@@ -145,8 +158,20 @@ class EngineStore:
             write_manifest(EngineManifest(**{**vars(manifest), "parity": measured}), partial)
         return folder
 
+    def _is_built(self, graph: ExportedGraph, target: str, precision: str) -> bool:
+        """Say whether a valid engine is there: another process may have built it meanwhile, and have it open."""
+        try:
+            return self.find(graph, target, precision) is not None
+        except EngineError:
+            return False
+
     def _folder(self, graph: ExportedGraph, target: str, precision: str, key: str) -> Path:
         return self.root / f"{graph.name}.{target}.{precision}.{key[:12]}"
+
+
+def _require_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise EngineError(f"There is no engine precision '{precision}'; choose from {', '.join(PRECISIONS)}.")
 
 
 def _profile(graph: ExportedGraph) -> Profile:

@@ -36,11 +36,14 @@ def check_types(model: onnx.ModelProto, precision: str) -> None:
     correlations = {node.name for node in correlate_nodes(model)}
     for node in inferred.node:
         if node.op_type in _WEIGHTED or node.name in correlations:
-            for name in node.input:
-                if types.get(name, wanted) == unwanted:
-                    raise GraphError(_message(precision, f"input {name} of {node.op_type} {node.name}", unwanted))
+            for name in filter(None, node.input):  # an optional input that is left out has the name ""
+                found = types.get(name, TensorProto.UNDEFINED)
+                if found in (unwanted, TensorProto.UNDEFINED):
+                    raise GraphError(_message(precision, f"input {name} of {node.op_type} {node.name}", found))
 
 
 def _message(precision: str, what: str, found: int) -> str:
+    if found == TensorProto.UNDEFINED:
+        return f"The {precision} graph has {what} whose type onnx cannot infer; use standard operators in the forward."
     kind = TensorProto.DataType.Name(found).lower()
     return f"The {precision} graph has {what} in {kind}; cast it in the network's forward."

@@ -147,9 +147,9 @@ def assemble(
 @app.command()
 def serve(
     repository: Annotated[Path, typer.Option(help="What 'outfitgan assemble' wrote.")],
-    http_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8002,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8002,
     host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback is open to others.")] = (
         "127.0.0.1"
     ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -28,7 +28,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 def partial_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _beside(path)
     try:
         yield partial
         partial.replace(path)
@@ -37,15 +37,44 @@ def partial_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def partial_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it replaces `path` on success and is removed on failure."""
+def partial_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it replaces `path` on success and is removed on failure.
+
+    `keep` is asked once the new folder is complete: if it says yes, what lies at `path` by then stays.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    partial = _beside(path)
+    partial.mkdir()
     try:
         yield partial
-        partial.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        if keep is None or not keep():
+            _swap(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; what was there is moved aside first and removed last, so that no failure loses it."""
+    old = _beside(path)
+    try:
+        path.rename(old)
+    except FileNotFoundError:
+        new.rename(path)
+        return
+    try:
+        new.rename(path)
+    except BaseException:
+        with suppress(OSError):  # another process may have put a folder there: the error that counts is the first
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that no other call takes, in the same folder so that a rename is one step.
+
+    Nothing is made there yet: whoever makes it gets the permissions of the umask, which tempfile's would not have.
+    """
+    return path.parent / f".{path.name}.{secrets.token_hex(6)}.partial"

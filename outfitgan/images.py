@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,6 +34,7 @@ _UPRIGHT = {
 }
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _THRESHOLD = 128
+_STRIP_PIXELS = 2**20
 _Result = TypeVar("_Result")
 
 
@@ -86,8 +87,9 @@ def load_mask(data: bytes, label: str, size: int) -> LoadedImage:
     width, height = image.size
     if width != height:
         raise InputError(f"{subject} is {width}x{height}, not square: extend its canvas with black to a square.")
-    grey = _flatten(image, _BLACK, subject, []).convert("L")
-    _note_grey_pixels(np.array(grey), subject, notes)
+    image = _flatten(image, _BLACK, subject, [])
+    grey = image.convert("L")
+    _note_grey_pixels(grey, subject, notes)
     if width != size:
         notes.append(f"{subject} is {width}x{height}: resized to {size}x{size}.")
         grey = grey.resize((size, size), Image.Resampling.BOX)
@@ -155,10 +157,14 @@ def _check_header(image: Image.Image, subject: str) -> None:
         )
     if min(width, height) < MIN_SIDE:
         raise InputError(f"{subject} is {width}x{height}: send at least {MIN_SIDE}x{MIN_SIDE} pixels.")
-    frames = _guarded(lambda: int(getattr(image, "n_frames", 1)), lambda _: 1)
     # A phone's JPEG may carry a second picture (depth, gain map) as MPO; its first is the photo.
-    if frames > 1 and image.format != "MPO":
-        raise InputError(f"{subject} is animated or has pages ({frames} frames): save one frame as a still image.")
+    if image.format != "MPO" and _guarded(lambda: _has_second_frame(image), lambda _: False):
+        raise InputError(f"{subject} is animated or has pages: save one frame as a still image.")
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    image.seek(1)  # n_frames would read every directory of a TIFF, of which a small file can hold millions
+    return True
 
 
 def _flatten(image: Image.Image, ground: tuple[int, int, int], subject: str, notes: list[str]) -> Image.Image:
@@ -172,34 +178,55 @@ def _flatten(image: Image.Image, ground: tuple[int, int, int], subject: str, not
     if image.mode in ("1", "L"):
         notes.append(f"{subject} is greyscale: its three channels are equal.")
     try:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError:
         raise InputError(f"{subject} has the colour mode {image.mode}: save it as RGB.") from None
 
 
 def _on_ground(image: Image.Image, ground: tuple[int, int, int], subject: str, notes: list[str]) -> Image.Image:
-    layer = image.convert("RGBA")
-    if np.array(layer.getchannel("A")).min() < 255:
+    canvas, lowest = Image.new("RGB", image.size), 255
+    for top, strip in _strips(image):
+        layer = strip.convert("RGBA")
+        lowest = min(lowest, np.array(layer.getchannel("A")).min())
+        canvas.paste(
+            Image.alpha_composite(Image.new("RGBA", layer.size, (*ground, 255)), layer).convert("RGB"), (0, top)
+        )
+    if lowest < 255:
         notes.append(f"{subject} is transparent in places: laid on white.")
-    canvas = Image.new("RGBA", layer.size, (*ground, 255))
-    canvas.alpha_composite(layer)
-    return canvas.convert("RGB")
+    return canvas
 
 
 def _to_8_bits(image: Image.Image, subject: str, notes: list[str]) -> Image.Image:
     """Scale a deep grey image by the full range of its kind of number, where Pillow's own conversion clips."""
-    levels = np.nan_to_num(np.array(image).astype(np.float64), posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16"):
         full = 65535.0
     else:
+        highest = max(float(_levels(strip).max()) for _, strip in _strips(image))
         ranges = (65535.0, 2.0**31 - 1) if image.mode == "I" else (1.0, 255.0, 65535.0)
-        full = next((top for top in ranges if levels.max() <= top), levels.max())
+        full = next((top for top in ranges if highest <= top), highest)
     notes.append(f"{subject} has more than 8 bits a channel: 0 to {full:.0f} was scaled to 0 to 255.")
-    return Image.fromarray(np.rint(np.clip(levels / full, 0, 1) * 255).astype(np.uint8))
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        levels = _levels(strip).astype(np.float32) / np.float32(full)
+        grey[top : top + strip.height] = np.rint(np.clip(levels, 0, 1) * 255)
+    return Image.fromarray(grey)
 
 
-def _note_grey_pixels(levels: NDArray[np.uint8], subject: str, notes: list[str]) -> None:
-    share = float(np.mean((levels >= 32) & (levels <= 223)))
+def _levels(image: Image.Image) -> NDArray[np.generic]:
+    """Return the numbers of a deep image, 0 for those that are none."""
+    return np.nan_to_num(np.array(image), posinf=0.0, neginf=0.0)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield the rows of `image` a few at a time, each strip with its first row: wider numbers fit in memory so."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+def _note_grey_pixels(grey: Image.Image, subject: str, notes: list[str]) -> None:
+    share = sum(grey.histogram()[32:224]) / (grey.width * grey.height)
     if share > 0.02:
         notes.append(f"{subject} has {share:.0%} grey pixels: cut at {_THRESHOLD} into black and white.")
 

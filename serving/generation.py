@@ -54,7 +54,7 @@ def read_request(
     """Read what a request needs of what `made` offers; raise InputError on the first file that cannot be used."""
     for kind in targets:
         if kind not in made:
-            raise InputError(f"Made here are {', '.join(made)}, not {kind}; leave its mask out.")
+            raise InputError(f"Made here are {', '.join(made)}, not {kind}; ask for those only.")
         if kind not in masks:
             raise InputError(f"There is no mask for {kind}; add --mask {kind}=FILE, or leave {kind} out with --only.")
     files = {kind: read_bytes(masks[kind]) for kind in targets}

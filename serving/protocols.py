@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +14,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from outfitgan.errors import InputError
 
 Tensors = Mapping[str, NDArray[Any]]
+
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 class Transport(Protocol):
@@ -46,7 +50,15 @@ class Grpc:
     """A connection over gRPC."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._client = grpc.InferenceServerClient(url)
+        host = _checked_host(url)
+        # The arguments replace the client's own: its unlimited message size has to be said again.
+        arguments: list[tuple[str, int]] = [
+            ("grpc.max_send_message_length", grpc.MAX_GRPC_MESSAGE_SIZE),
+            ("grpc.max_receive_message_length", grpc.MAX_GRPC_MESSAGE_SIZE),
+        ]
+        if _is_loopback(host):
+            arguments.append(("grpc.enable_http_proxy", 0))  # a proxy would look for the server on itself
+        self._client = grpc.InferenceServerClient(url, channel_args=arguments)
         self._timeout = timeout
 
     def is_ready(self) -> bool:
@@ -85,6 +97,7 @@ class Http:
     """A connection over HTTP."""
 
     def __init__(self, url: str, timeout: float) -> None:
+        _checked_host(url)
         self._client = http.InferenceServerClient(url, connection_timeout=timeout, network_timeout=timeout)
 
     def is_ready(self) -> bool:
@@ -119,6 +132,21 @@ class Http:
 
 
 PROTOCOLS: dict[str, Callable[[str, float], Transport]] = {"grpc": Grpc, "http": Http}
+
+
+def _checked_host(url: str) -> str:
+    """Return the host of HOST:PORT; raise InputError if `url` is anything else."""
+    found = _ADDRESS.fullmatch(url)
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        raise InputError(f"--server takes HOST:PORT, as in 127.0.0.1:8001, not '{url}'.")
+    return found["host"].strip("[]")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _inputs(module: Any, inputs: Tensors) -> list[Any]:

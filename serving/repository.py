@@ -74,7 +74,7 @@ def _common_target(manifests: Mapping[str, EngineManifest]) -> str:
 def _python_model(name: str) -> Path:
     path = TEMPLATE / name / "1" / "model.py"
     if not path.is_file():
-        raise ServerError(f"There is no {path}: assemble in a checkout of the project, where triton_repo/ is.")
+        raise ServerError(f"There is no {path}: install outfitgan again, or assemble in a checkout of the project.")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import uuid
 from contextlib import ExitStack, suppress
@@ -26,6 +26,7 @@ _TETHER = Path(__file__).with_name("tether.py")
 _STOP_SECONDS = 20
 _POLL_SECONDS = 0.05
 _HARMLESS = re.compile(r"pinned|CudaDriver|NVML|DCGM|unable to create stream|CUDA memory", re.IGNORECASE)
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not see this machine's loopback
 _FAILURES = (
     re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)"),
     re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)"),
@@ -49,14 +50,12 @@ class TritonServer:
         log: Path | None = None,  # the server's output; None: a temporary file that `stop` removes
         ready_timeout: float = 120,
         config_name: str = "cpu",  # which <model>/configs/<name>.pbtxt to prefer to config.pbtxt
-        serialise_engines: bool = False,  # one engine at a time: the configs' rate limits are obeyed
     ) -> None:
         self.repository, self.host = repository.absolute(), host
         self._wanted = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
         self._ports = self._wanted
         self._ready_timeout = ready_timeout
         self._config_name = config_name
-        self._serialise = serialise_engines
         self._shm_prefix = f"outfitgan_{uuid.uuid4().hex[:12]}_"
         self._log = log
         self._folder: Path | None = None
@@ -137,7 +136,8 @@ class TritonServer:
     def check(self) -> None:
         """Raise ServerError if the server has ended by itself."""
         if self._process is not None and (status := self._process.poll()) is not None:
-            raise ServerError(f"The server ended by itself (status {status}){self._where()}: start it again.")
+            reason = self._failure().rstrip(".")
+            raise ServerError(f"The server ended by itself (status {status}): {reason}{self._where()}; start it again.")
 
     def _log_path(self) -> Path:
         if self._log is not None:
@@ -155,7 +155,8 @@ class TritonServer:
             f"--backend-directory={backends}",
             f"--cache-directory={caches}",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
-            f"--rate-limit={'execution_count' if self._serialise else 'off'}",
+            # The CPU configs let one engine run at a time: each takes every core, and two at once only get in the way.
+            "--rate-limit=execution_count",
         ]
         for name, port in self._ports.items():
             option = name.lower()
@@ -166,14 +167,20 @@ class TritonServer:
         deadline = time.monotonic() + self._ready_timeout
         while not _answers(f"http://{self.http_url}/v2/health/ready"):
             if process.poll() is not None:
-                reason = failure_in(self._log_path().read_text(encoding="utf-8", errors="replace"))
-                raise ServerError(f"The server did not start: {reason}{self._where()}")
+                raise ServerError(f"The server did not start: {self._failure()}{self._where()}")
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"The server was not ready after {self._ready_timeout:g} s: "
                     f"raise ready_timeout or free the machine's cores{self._where()}."
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _failure(self) -> str:
+        try:
+            log = self._log_path().read_text(encoding="utf-8", errors="replace")
+        except OSError:  # removed meanwhile, by whoever tidies logs
+            log = ""
+        return failure_in(log)
 
     def _where(self) -> str:
         return "" if self._log is None else f" (its log: {self._log})"
@@ -222,9 +229,9 @@ def _reserve(host: str, ports: dict[str, int]) -> dict[str, int]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on the loopback
+        with _DIRECT.open(url, timeout=2) as answer:
             return int(answer.status) == 200
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):  # the latter: what answers there speaks something else
         return False
 
 

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from export.exported import ExportedGraph, graph_path, save_sidecar
+from export.exported import ExportedGraph, graph_path, save_index, save_sidecar
 from export.graphs import run_contracts
 from outfitgan.cli import app, main
 from outfitgan.config import load_config, load_preset, override, save_config
@@ -36,6 +36,7 @@ OPTIONS = {
     "--batch --seed",
     "export": "--run --precision",
     "build": "--run --target --precision",
+    "parity": "--run",
     "assemble": "--run --target --precision --threads --output",
     "serve": "--repository --http-port --grpc-port --metrics-port --host --log",
     "generate": "--source --mask --output --run --server --protocol --wait --only --target --precision --threads",
@@ -124,11 +125,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, small_graphs: Any) -> Path:
     save_config(config, run / "config.toml")
     (run / "graphs").mkdir()
     contracts = run_contracts(config.model)
+    graphs: list[ExportedGraph] = []
     for name, graph in small_graphs.small_graphs(config.model).items():
         path = graph_path(run / "graphs", name, "fp32")
         onnx.save(graph, path)
         digest = sha256_of(path)
-        save_sidecar(ExportedGraph(path, contracts[name], "fp32", digest, digest, {}, {"onnx": onnx.__version__}))
+        graphs.append(ExportedGraph(path, contracts[name], "fp32", digest, digest, {}, {"onnx": onnx.__version__}))
+        save_sidecar(graphs[-1])
+    save_index(run / "graphs", "fp32", graphs, origin="")
     result = CliRunner().invoke(app, ["build", "--run", str(run), "--target", "onnxruntime"])
     assert result.exit_code == 0, result.output
     assert f"Built {len(contracts)} onnxruntime fp32 engines" in result.output
@@ -308,7 +312,7 @@ def test_an_error_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["export", "--run", "nowhere"], "nowhere holds no run .*make one with 'outfitgan train"),
-        (["build", "--run", "nowhere"], "no fp32 graph in nowhere/graphs; export the run first"),
+        (["build", "--run", "nowhere"], "nowhere holds no run"),
         (["assemble", "--run", "nowhere"], "nowhere holds no run"),
         (["serve", "--repository", "nowhere"], "no model repository .*nowhere: make one with"),
     ],
@@ -378,7 +382,7 @@ def test_generate_says_what_it_did_to_the_files(cli: Cli, built: Path, example: 
         (["--mask", "bag="], "--mask takes KIND=FILE.*not 'bag='"),
         (["--mask", "hat={bag}"], "'hat' is not an item kind; choose from"),
         (["--mask", "bag={bag}", "--only", "hat"], "'hat' is not an item kind; choose from"),
-        (["--mask", "upper={bag}"], "makes bag, lower, shoes, not upper; it is the source's kind"),
+        (["--mask", "upper={bag}"], "Made here are bag, lower, shoes, not upper; ask for those only"),
         (["--mask", "bag=nowhere.png"], r"There is no file nowhere\.png: check the path"),
         (["--mask", "bag={bag}", "--server", "127.0.0.1:1"], "Say where to generate: --run FOLDER .*or --server"),
     ],
@@ -419,8 +423,23 @@ def test_generate_spares_a_folder_of_something_else(cli: Cli, built: Path, examp
 @pytest.mark.parametrize("place", [[], ["--run", "nowhere"]])
 def test_generate_needs_a_place(cli: Cli, example: Path, tmp_path: Path, place: list[str]) -> None:
     options = ["--source", example / "upper.png", *masks_of(example, "bag"), "--output", tmp_path / "out"]
-    message = "no fp32 graph in nowhere/graphs; export the run first" if place else "Say where to generate"
+    message = "nowhere holds no run" if place else "Say where to generate"
     refused(cli("generate", *options, *place), message)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_generate_says_what_an_address_is(cli: Cli, example: Path, tmp_path: Path, protocol: str) -> None:
+    options = ["--source", f"{example}/upper.png", "--mask", f"bag={example}/bag_mask.png", "--output", f"{tmp_path}/o"]
+    answer = cli("generate", *options, "--server", "foo:bar", "--protocol", protocol)
+    refused(answer, r"--server takes HOST:PORT, as in 127\.0\.0\.1:8001, not 'foo:bar'")
+
+
+@pytest.mark.parametrize("option", ["--http-port", "--grpc-port", "--metrics-port"])
+def test_serve_takes_ports_that_exist(cli: Cli, tmp_path: Path, option: str) -> None:
+    for port in ("-1", "65536"):
+        answer = cli("serve", "--repository", str(tmp_path), option, port)
+        assert answer.code == 2
+        assert f"Invalid value for '{option}'" in answer.err
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -440,6 +459,6 @@ def test_generate_says_when_no_server_answers(cli: Cli, example: Path, tmp_path:
 
 def test_demo_spares_a_folder_of_something_else(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
-    refused(cli("demo", "--output", tmp_path), "holds something else than a run; choose another --output")
+    refused(cli("demo", "--output", tmp_path), "holds something else than a demo's run; choose another --output")
     refused(cli("demo", "--output", tmp_path / "new", "--preset", "huge"), "no preset 'huge'")
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

@@ -41,6 +41,7 @@ def train_loop(
 ) -> None:
     """Train from the run's checkpoint to `steps`; raise StoppedError after Ctrl-C, RunError on a loss that is NaN."""
     start = run.step(trainer.stage)
+    run.rewind_log(trainer.stage, start)
     if start:
         trainer.restore(run.load(trainer.stage))
     task = progress.add_task(trainer.stage, total=steps, completed=start, losses="")

@@ -9,6 +9,7 @@ samples/         grids of generated outfits
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Run:
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
         """Start a run in a folder that holds none yet, or one that never took a step (its data was not there, say)."""
-        if (folder / "config.toml").exists() and (folder / "stats.jsonl").exists():
+        if any((folder / name).exists() for name in ("stats.jsonl", "checkpoints/checkpoints.json")):
             raise RunError(f"{folder} already holds a run; continue it with --resume, or choose another --run.")
         try:
             save_config(config, folder / "config.toml")
@@ -53,6 +54,17 @@ class Run:
         line = json.dumps({"stage": stage, "step": step} | {key: round(value, 6) for key, value in values.items()})
         with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+    def rewind_log(self, stage: str, step: int) -> None:
+        """Drop the lines of `stage` past `step` and any half-written one: they are of steps that are taken again."""
+        path = self.folder / "stats.jsonl"
+        if not path.exists():
+            return
+        whole = path.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        kept = b"".join(line for line in lines if _is_kept(line, stage, step))
+        if kept != whole:
+            atomic_write(path, kept)
 
     def save(self, stage: str, step: int, tensors: dict[str, Tensor]) -> Path:
         """Write the checkpoint of `stage`; the one before it is removed once this one is whole."""
@@ -92,9 +104,30 @@ class Run:
             return {}
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
-            return {str(stage): {key: entry[key] for key in _ENTRY} for stage, entry in entries.items()}
+            return {str(stage): _checked_entry(entry) for stage, entry in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} is not readable ({error}); restore it or train the run again.") from error
+
+
+def _checked_entry(entry: Any) -> dict[str, Any]:
+    """Return what the index says of one stage; raise ValueError unless its file lies in the folder of the index."""
+    file, step, digest = (entry[key] for key in _ENTRY)
+    if not isinstance(file, str) or Path(file).name != file or Path(file).suffix != ".safetensors" or "\0" in file:
+        raise ValueError(f"{file!r} is not the name of a .safetensors file")
+    if type(step) is not int or step < 0:
+        raise ValueError(f"{step!r} is not a step")
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError(f"{digest!r} is not a SHA-256")
+    return {"file": file, "step": step, "sha256": digest}
+
+
+def _is_kept(line: bytes, stage: str, step: int) -> bool:
+    """Say whether a line of the log is whole and not of a later step of `stage`."""
+    try:
+        entry = json.loads(line)
+        return line.endswith(b"\n") and (entry["stage"] != stage or entry["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:

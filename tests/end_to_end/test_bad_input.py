@@ -126,7 +126,7 @@ SOURCES_REFUSED: dict[str, tuple[str, Maker, str]] = {
     "one pixel": ("a.png", lambda image: saved(image.resize((1, 1)), "PNG"), "is 1x1: send at least 16x16"),
     "12000x12000": ("a.png", lambda image: huge(), "is 12000x12000: make it smaller"),
     "animated GIF": ("a.gif", lambda image: frames(image, "GIF"), "is not a JPEG, PNG, WEBP"),
-    "animated PNG": ("a.png", lambda image: frames(image, "PNG"), r"is animated or has pages \(2 frames\)"),
+    "animated PNG": ("a.png", lambda image: frames(image, "PNG"), "is animated or has pages: save one frame"),
 }
 MASKS_REFUSED: dict[str, tuple[str, Maker, str]] = {
     "not square": ("m.png", lambda mask: saved(on_canvas(mask, 96, 64), "PNG"), "is 96x64, not square"),
@@ -139,7 +139,7 @@ MASKS_REFUSED: dict[str, tuple[str, Maker, str]] = {
     "empty file": ("m.png", lambda mask: b"", r"is empty \(0 bytes\)"),
     "one pixel": ("m.png", lambda mask: saved(mask.resize((1, 1)), "PNG"), "is 1x1"),
     "12000x12000": ("m.png", lambda mask: huge(), "is 12000x12000: make it smaller"),
-    "animated PNG": ("m.png", lambda mask: frames(mask, "PNG"), "is animated"),
+    "animated PNG": ("m.png", lambda mask: frames(mask, "PNG"), "is animated or has pages"),
 }
 SOURCES_TAKEN: dict[str, tuple[Maker, Maker, str]] = {  # the file, a plain PNG of the same content, and the note
     "CMYK JPEG": (lambda i: saved(i.convert("CMYK"), "JPEG"), through_cmyk, "was converted from CMYK to RGB"),
@@ -171,6 +171,17 @@ def taken(done: Finished, note: str) -> None:
     lines = done.stderr.splitlines()
     assert all(line.startswith("note: ") for line in lines), done.stderr
     assert len([line for line in lines if re.search(note, line)]) == 1, done.stderr
+
+
+def alter(file: Path) -> None:
+    """Turn the bits of its last byte over."""
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 255]))
+
+
+def asking_for_a_bag(example: Path, output: Path) -> list[str]:
+    """The options of `generate` that are in order."""
+    return ["--source", f"{example}/upper.png", "--mask", f"bag={example}/bag_mask.png", "--output", str(output)]
 
 
 def item(output: Path) -> NDArray[np.uint8]:
@@ -298,7 +309,7 @@ def test_the_server_refuses_an_item_without_its_mask(
         (["--mask", "shoes=nowhere.png"], r"There is no file nowhere\.png: check the path"),
         (["--mask", "hat=hat.png"], "'hat' is not an item kind; choose from upper, bag, lower, shoes"),
         (["--only", "hat"], "'hat' is not an item kind"),
-        (["--only", "upper"], "makes bag, lower, shoes, not upper; it is the source's kind"),
+        (["--only", "upper"], "Made here are bag, lower, shoes, not upper; leave its mask out"),
         (["--target", "abacus"], "no engine target 'abacus'"),
         (["--precision", "fp7"], "no openvino fp7 engine yet; build it with"),
     ],
@@ -306,8 +317,7 @@ def test_the_server_refuses_an_item_without_its_mask(
 def test_a_request_that_cannot_be_met_is_refused(
     here: Verb, run: Path, example: Path, tmp_path: Path, options: list[str], says: str
 ) -> None:
-    common = ["--run", run, "--source", example / "upper.png", "--mask", f"bag={example / 'bag_mask.png'}"]
-    refused(here("generate", *common, *options, "--output", tmp_path / "out"), says)
+    refused(here("generate", "--run", run, *asking_for_a_bag(example, tmp_path / "out"), *options), says)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,15 +326,8 @@ def test_the_command_line_names_a_bad_file_before_it_sends_it(
     outfitgan: Verb, served: dict[str, str], example: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
-    options = [
-        "--source",
-        tmp_path / "a.jpg",
-        "--mask",
-        f"bag={example / 'bag_mask.png'}",
-        "--output",
-        tmp_path / "out",
-    ]
-    done = outfitgan("generate", "--server", served["grpc"], *options)
+    options = asking_for_a_bag(example, tmp_path / "out")
+    done = outfitgan("generate", "--server", served["grpc"], *options, "--source", tmp_path / "a.jpg")
     refused(done, f"The image {tmp_path}/a.jpg is not a JPEG")
     assert not (tmp_path / "out").exists()
 
@@ -334,39 +337,23 @@ def test_the_command_line_names_a_bad_file_before_it_sends_it(
 
 def test_a_missing_checkpoint_and_an_altered_one_are_refused(here: Verb, run_copy: Path) -> None:
     checkpoint = next((run_copy / "checkpoints").glob("outfit-*.safetensors"))
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1] + b"\x55")
+    alter(checkpoint)
     refused(here("export", "--run", run_copy), f"The checkpoint {checkpoint} was altered since it was written")
     checkpoint.unlink()
     refused(here("export", "--run", run_copy), f"The checkpoint {checkpoint} is missing; restore it or train")
 
 
 def test_a_missing_run_is_refused(here: Verb, example: Path, tmp_path: Path) -> None:
-    options = [
-        "--source",
-        example / "upper.png",
-        "--mask",
-        f"bag={example / 'bag_mask.png'}",
-        "--output",
-        tmp_path / "out",
-    ]
-    refused(here("generate", "--run", tmp_path / "none", *options), "no fp32 graph in .*none/graphs; export the run")
-    for verb in ("export", "assemble"):
-        refused(here(verb, "--run", tmp_path / "none"), "none holds no run")
-    refused(here("build", "--run", tmp_path / "none"), "no fp32 graph in .*none/graphs; export the run")
+    for verb in ("export", "build", "assemble", "generate"):
+        options = asking_for_a_bag(example, tmp_path / "out") if verb == "generate" else []
+        refused(here(verb, "--run", tmp_path / "none", *options), f"{tmp_path}/none holds no run .*; make one with")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_altered_graph_is_refused(here: Verb, run_copy: Path, example: Path, tmp_path: Path) -> None:
     graph = run_copy / "graphs" / "generator_bag.fp32.onnx"
-    graph.write_bytes(graph.read_bytes() + b"\0")
-    options = [
-        "--source",
-        example / "upper.png",
-        "--mask",
-        f"bag={example / 'bag_mask.png'}",
-        "--output",
-        tmp_path / "out",
-    ]
+    alter(graph)
+    options = asking_for_a_bag(example, tmp_path / "out")
     for verb, rest in (("build", []), ("assemble", []), ("generate", options)):
         refused(
             here(verb, "--run", run_copy, *rest), f"{graph} was altered after its export .*; export the graph again"
@@ -377,17 +364,10 @@ def test_an_altered_graph_is_refused(here: Verb, run_copy: Path, example: Path, 
 def test_a_missing_engine_and_an_altered_one_are_refused_until_they_are_built(
     here: Verb, run_copy: Path, example: Path, tmp_path: Path
 ) -> None:
-    options = [
-        "--source",
-        example / "upper.png",
-        "--mask",
-        f"bag={example / 'bag_mask.png'}",
-        "--output",
-        tmp_path / "out",
-    ]
+    options = asking_for_a_bag(example, tmp_path / "out")
     engine = next((run_copy / "engines").glob("generator_bag.openvino.fp32.*"))
     weights = max(engine.iterdir(), key=lambda path: path.stat().st_size)
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    alter(weights)
     for verb, rest in (("assemble", []), ("generate", options)):
         refused(here(verb, "--run", run_copy, *rest), f"{re.escape(weights.name)}.* was altered")
     shutil.rmtree(engine)
@@ -406,7 +386,7 @@ def test_a_missing_engine_and_an_altered_one_are_refused_until_they_are_built(
 def test_serve_refuses_an_altered_engine(outfitgan: Verb, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "repository" / "alignment_bag", tmp_path / "repository" / "alignment_bag")
     weights = max((tmp_path / "repository/alignment_bag/1").iterdir(), key=lambda path: path.stat().st_size)
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    alter(weights)
     ports = ["--http-port", 0, "--grpc-port", 0, "--metrics-port", 0]
     done = outfitgan("serve", "--repository", tmp_path / "repository", *ports)
     refused(done, f"did not start: model alignment_bag: .*{re.escape(weights.name)}.* was altered")

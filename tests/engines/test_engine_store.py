@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from engines import onnxruntime as cpu_target
-from engines.manifest import MANIFEST, read_manifest
+from engines.manifest import MANIFEST, read_manifest, write_manifest
 from engines.store import TARGETS, EngineStore, open_engine
 from export.exported import ExportedGraph, save_sidecar
 from outfitgan.errors import EngineError
@@ -147,6 +147,53 @@ def test_missing_file_and_manifest_are_said(alignment: ExportedGraph, tmp_path: 
         open_engine(tmp_path / "nowhere")
 
 
+def test_a_file_that_the_manifest_does_not_list_is_refused(alignment: ExportedGraph, tmp_path: Path) -> None:
+    folder = EngineStore(tmp_path).build(alignment, "onnxruntime", "fp32")
+    (folder / "model.onnx.data").write_bytes(b"stray")
+    with pytest.raises(EngineError, match=r"holds model\.onnx\.data, which its manifest does not list"):
+        open_engine(folder)
+
+
+def test_an_engine_under_another_engines_name_is_refused_then_built_again(
+    alignment: ExportedGraph, tmp_path: Path
+) -> None:
+    store = EngineStore(tmp_path)
+    folder = store.build(alignment, "onnxruntime", "fp32")
+    manifest = read_manifest(folder)
+    write_manifest(dataclasses.replace(manifest, key=manifest.key[:12] + "0" * 52), folder)
+    with pytest.raises(EngineError, match="holds another engine than its name says"):
+        store.find(alignment, "onnxruntime", "fp32")
+    assert read_manifest(store.build(alignment, "onnxruntime", "fp32")) == manifest
+
+
+def test_an_engine_bound_to_another_device_is_not_opened(
+    alignment: ExportedGraph, built: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = built.build(alignment, "onnxruntime", "fp32")
+    monkeypatch.setattr(cpu_target, "device", lambda: {"name": "another"})
+    open_engine(folder).close()
+    monkeypatch.setattr(cpu_target, "DEVICE_BOUND", True)
+    with pytest.raises(EngineError, match="runs only there, not on another; build it here"):
+        open_engine(folder)
+
+
+def test_an_engine_that_appeared_during_the_build_is_kept(
+    alignment: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, build = EngineStore(tmp_path), cpu_target.build
+
+    def beaten(graph: ExportedGraph, folder: Path, precision: str) -> None:
+        monkeypatch.setattr(cpu_target, "build", build)
+        made.append(store.build(graph, "onnxruntime", precision).stat().st_ino)
+        build(graph, folder, precision)
+
+    made: list[int] = []
+    monkeypatch.setattr(cpu_target, "build", beaten)
+    folder = store.build(alignment, "onnxruntime", "fp32")
+    assert [folder.stat().st_ino] == made
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -154,6 +201,14 @@ def test_missing_file_and_manifest_are_said(alignment: ExportedGraph, tmp_path: 
         ({"profile": {}}, "not readable"),
         ({"contract": {}}, "not readable"),
         ({"surprise": 1}, "not readable"),
+        ({"files": []}, "not readable"),
+        ({"files": {}}, "not readable"),
+        ({"files": {"model.onnx": 3}}, "not readable"),
+        ({"files": {"../model.onnx": "0" * 64}}, "not a file of the folder"),
+        ({"files": {"/model.onnx": "0" * 64}}, "not a file of the folder"),
+        ({"target": ["onnxruntime"]}, "not readable"),
+        ({"device": "here"}, "not readable"),
+        ({"profile": []}, "not readable"),
     ],
 )
 def test_other_manifests_are_refused(

@@ -149,6 +149,17 @@ def test_a_convolution_fed_in_fp32_is_found(exported: Exported) -> None:
         check_types(model, "fp16")
 
 
+def test_an_operand_whose_type_is_unknown_is_refused(exported: Exported) -> None:
+    model = onnx.load(exported["generator_bag", "fp16"].path)
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    unknown = onnx.helper.make_node("Mystery", [convolution.input[0]], ["vague"], domain="elsewhere")
+    convolution.input[0] = "vague"
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    model.graph.node.insert(list(model.graph.node).index(convolution), unknown)
+    with pytest.raises(GraphError, match=r"input vague of Conv .* whose type onnx cannot infer"):
+        check_types(model, "fp16")
+
+
 def test_onnx_own_evaluator_agrees(exported: Exported) -> None:
     graph = exported["alignment_bag", "fp32"]
     feeds = adversarial_inputs(graph.contract, 2, 5)[0][1]
@@ -203,7 +214,7 @@ def test_missing_or_broken_sidecar_is_refused(exported: Exported, tmp_path: Path
 
 
 def test_no_graphs_and_unknown_precision_are_said(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="no fp32 graph"):
+    with pytest.raises(GraphError, match="no finished fp32 export"):
         find_graphs(tmp_path, "fp32")
     with pytest.raises(GraphError, match="no graph precision 'int8'"):
         find_graphs(tmp_path, "int8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,25 @@ def test_nan_is_counted() -> None:
     good = {"WARPED": np.array([[1, 2]], np.float32)}
     assert compare(good, bad, contract)["WARPED"].nan_count == 1
     assert "1 NaN" in shortfalls(compare(good, bad, contract), contract, "fp16")
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("hop", ["reference", "actual", "both"])
+def test_values_that_are_not_finite_are_the_worst(bad: float, hop: str) -> None:
+    contract = GraphContract("f", (), (TensorSpec("WARPED", "float32", (2,), -9, 9),))
+    arrays = {"WARPED": np.array([[1, bad]], np.float32)}, {"WARPED": np.array([[1.5, 2]], np.float32)}
+    reference, actual = {"reference": arrays, "actual": arrays[::-1], "both": arrays[:1] * 2}[hop]
+    figures = compare(reference, actual, contract)["WARPED"]
+    assert (figures.nan_count, figures.psnr_db) == (1, -IDENTICAL_DB)
+    assert figures.max_abs == (0 if hop == "both" else 0.5)
+    assert not figures.within(Tolerance())
+    json.dumps(figures.to_json(), allow_nan=False)
+
+
+def test_any_finite_difference_has_a_psnr() -> None:
+    contract = GraphContract("f", (), (TensorSpec("WARPED", "float64", (1,), -9, 9),))
+    zero, huge = {"WARPED": np.zeros((1, 1))}, {"WARPED": np.full((1, 1), 1e200)}
+    assert compare(zero, huge, contract)["WARPED"].psnr_db == -IDENTICAL_DB
 
 
 def matches(cells: list[int], weights: list[float]) -> dict[str, np.ndarray]:

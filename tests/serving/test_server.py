@@ -27,7 +27,7 @@ from outfitgan.items import ItemKind
 from serving.client import OutfitClient
 from serving.protocols import Http
 from serving.repository import assemble
-from serving.server import TritonServer, failure_in
+from serving.server import TritonServer, _answers, failure_in
 from serving.steps import MASK_NOT_SENT, SOURCE_NOT_SENT
 from serving.wheel import ServerWheel, check_stub, find_wheel
 
@@ -212,6 +212,59 @@ def test_no_server_is_one_sentence(protocol: str) -> None:
                 client.targets()
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("address", ["foo:bar", "https://x:1", "127.0.0.1", "127.0.0.1:65536", "", "a b:1"])
+def test_an_address_that_is_none_is_refused(protocol: str, address: str) -> None:
+    with pytest.raises(InputError, match=r"--server takes HOST:PORT, as in 127\.0\.0\.1:8001, not '.*'\.$"):
+        OutfitClient(address, protocol)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_proxy_is_not_asked_for_the_loopback(
+    protocol: str, server: TritonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # the default one read the environment when it was made
+    assert _answers(f"http://{server.http_url}/v2/health/ready")
+    with OutfitClient(server.grpc_url if protocol == "grpc" else server.http_url, protocol, timeout=10) as client:
+        assert client.is_ready()
+
+
+def test_something_else_than_http_is_not_ready() -> None:
+    with socket.socket() as other, ThreadPoolExecutor() as pool:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        def greet() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 mail.example ready\r\n")
+
+        greeted = pool.submit(greet)
+        assert not _answers(f"http://127.0.0.1:{other.getsockname()[1]}/")
+        greeted.result()
+
+
+def test_a_server_that_ends_by_itself_says_why(repository: Path, tmp_path: Path) -> None:
+    only = tmp_path / "repository"
+    shutil.copytree(repository / "score", only / "score")
+    log = tmp_path / "server.log"
+    with TritonServer(only, log=log) as server:
+        server.check()
+        os.kill(server.pid, signal.SIGKILL)
+        with log.open("a") as stream:
+            stream.write('E1123 14:54 server.cc:1] "out of memory"\n')
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(
+            ServerError, match=r"itself \(status -9\): out of memory \(its log: .*\); start it again\.$"
+        ):
+            server.check()
+
+
 def test_metrics_are_served(server: TritonServer) -> None:
     with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:  # noqa: S310
         assert b"nv_inference_request_success" in answer.read()
@@ -266,7 +319,7 @@ def test_onnxruntime_serves_too_and_stop_leaves_nothing(
     mask: np.ndarray,
 ) -> None:
     repository = assemble(model, engines["onnxruntime"], tmp_path / "repository")
-    with TritonServer(repository, serialise_engines=True) as server, OutfitClient(server.grpc_url) as client:
+    with TritonServer(repository) as server, OutfitClient(server.grpc_url) as client:
         outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
         pid, folder = server.pid, server._folder
         assert len(_session(pid)) > 1

@@ -216,6 +216,29 @@ def test_a_finished_run_stays_as_it_is_when_resumed(copied: Run) -> None:
     assert {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()} == before
 
 
+def test_the_log_is_rewound_to_the_checkpoint(copied: Run) -> None:
+    path = copied.folder / "stats.jsonl"
+    whole = path.read_bytes()
+    copied.rewind_log("outfit", 24)
+    assert path.read_bytes() == whole
+    path.write_bytes(whole + b'{"stage": "outfit", "st')  # half a line, as a power cut leaves it
+    copied.rewind_log("outfit", 20)
+    assert [(line["stage"], line["step"]) for line in stats(copied)] == [
+        *(("collocation", step) for step in range(1, 25)),
+        *(("outfit", step) for step in range(1, 21)),
+    ]
+    path.unlink()
+    copied.rewind_log("outfit", 20)
+    assert not path.exists()
+
+
+def test_resuming_drops_what_was_logged_after_the_checkpoint(copied: Run) -> None:
+    before = (copied.folder / "stats.jsonl").read_bytes()
+    copied.log("outfit", 25, {"l1": 1.0})
+    train_run(copied)
+    assert (copied.folder / "stats.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stopped_and_resumed_is_bit_for_bit_uninterrupted(finished: Run, tmp_path: Path, stage: str) -> None:
     save_config(CONFIG, tmp_path / "config.toml")
@@ -387,6 +410,30 @@ def test_an_index_of_checkpoints_that_is_none_is_refused(copied: Run, text: str)
         load_generators(copied)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file", "/etc/precious.safetensors"),
+        ("file", "../precious.safetensors"),
+        ("file", "config.toml"),
+        ("file", ["a.safetensors"]),
+        ("step", -1),
+        ("step", "24"),
+        ("sha256", "abc"),
+    ],
+)
+def test_an_index_that_names_what_save_never_wrote_is_refused(copied: Run, field: str, value: object) -> None:
+    path = copied.folder / "checkpoints" / "checkpoints.json"
+    precious = copied.folder / "precious.safetensors"
+    precious.write_bytes(b"years of work")
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["outfit"][field] = value
+    path.write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(RunError, match=r"checkpoints\.json is not readable.*restore it"):
+        copied.save("outfit", 25, {"a": torch.zeros(1)})
+    assert precious.exists()
+
+
 def test_a_checkpoint_of_other_shapes_is_refused(finished: Run) -> None:
     wider = replace(finished.config.model, collocation=replace(finished.config.model.collocation, width=12))
     with pytest.raises(RunError, match="does not fit the run's config") as caught:
@@ -405,6 +452,14 @@ def test_a_run_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
 def test_a_folder_is_one_run(copied: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"already holds a run; continue it with --resume"):
         Run.create(copied.folder, CONFIG)
+    (copied.folder / "config.toml").unlink()
+    for leftover in ("stats.jsonl", "checkpoints/checkpoints.json"):
+        other = tmp_path / "other"
+        (other / leftover).parent.mkdir(parents=True)
+        shutil.copy(copied.folder / leftover, other / leftover)
+        with pytest.raises(RunError, match=r"already holds a run; continue it with --resume"):
+            Run.create(other, CONFIG)
+        shutil.rmtree(other)
     with pytest.raises(RunError, match="holds no run"):
         Run.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
@@ -594,9 +649,59 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
             (partial / name).write_text(name)
             assert partial.parent == path.parent  # one file system, so that the rename is one step
         assert [entry.name for entry in path.iterdir()] == [name]
-        assert path.stat().st_mode & 0o777 == 0o755
     for target in (path, path.with_name("new")):
         with pytest.raises(ZeroDivisionError):
             fail_in_folder(target)
     assert [entry.name for entry in path.parent.iterdir()] == ["folder"]
     assert (path / "second").read_text() == "second"
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with partial_file(path) as first, partial_file(path) as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first"  # left last
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o077])
+def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        atomic_write(tmp_path / "file", b"")
+        with partial_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("")
+    with pytest.raises(FileNotFoundError), partial_folder(path) as partial:
+        partial.rmdir()  # so that there is nothing to rename
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+    assert (path / "old").exists()
+
+
+def test_a_folder_is_kept_where_its_owner_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for keep, name in ((False, "first"), (True, "second")):
+        with partial_folder(path, keep=lambda keep=keep: keep) as partial:
+            (partial / name).write_text("")
+    assert [entry.name for entry in path.iterdir()] == ["first"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_never_replaces_a_file_or_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("years of work")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link"):
+        with pytest.raises(NotADirectoryError), partial_folder(tmp_path / name):
+            pass
+    assert (tmp_path / "file").read_text() == "years of work"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "link"]
