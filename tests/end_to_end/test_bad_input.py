@@ -309,9 +309,9 @@ def test_the_server_refuses_an_item_without_its_mask(
         (["--mask", "shoes=nowhere.png"], r"There is no file nowhere\.png: check the path"),
         (["--mask", "hat=hat.png"], "'hat' is not an item kind; choose from upper, bag, lower, shoes"),
         (["--only", "hat"], "'hat' is not an item kind"),
-        (["--only", "upper"], "Made here are bag, lower, shoes, not upper; leave its mask out"),
+        (["--only", "upper"], "Made here are bag, lower, shoes, not upper; ask for those only"),
         (["--target", "abacus"], "no engine target 'abacus'"),
-        (["--precision", "fp7"], "no openvino fp7 engine yet; build it with"),
+        (["--precision", "fp7"], "There is no engine precision .fp7.; choose from fp32, bf16, fp16"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(
