@@ -68,7 +68,7 @@ def _cells(result: Mapping[str, Any]) -> list[str]:
         f"{result['p50_low_ms']:.1f}-{result['p50_high_ms']:.1f}",
         f"{result['first_ms']:.0f}",
         f"{result['load_s']:.1f}",
-        f"{result['peak_rss_mib']:.0f}",
+        f"{result['peak_rss_mib']:.0f}" if "peak_rss_mib" in result else "",
         decibel(result["psnr_db"]) if "psnr_db" in result else "",
     ]
 
