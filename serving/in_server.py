@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -11,7 +12,7 @@ from outfitgan.errors import InputError
 from serving.steps import Tensors
 
 
-class StepModel:
+class StepModel(ABC):
     """A model whose `step` answers one request at a time; its errors reach the client as one sentence."""
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -24,9 +25,9 @@ class StepModel:
         """The side of SOURCE as the model gives it."""
         return next(int(tensor["dims"][0]) for tensor in self.config["output"] if tensor["name"] == "SOURCE")
 
+    @abstractmethod
     def step(self, inputs: Tensors) -> Tensors:
         """Return the outputs for one request; raise InputError if it cannot be answered."""
-        raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request; one that is refused leaves its neighbours alone."""
