@@ -24,10 +24,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from outfitgan.config import Config, DataConfig, load_config, load_preset, override, preset_names, save_config
+from outfitgan.config import Config, load_config, load_preset, override, save_config
 from outfitgan.data.outfits import OutfitSource, open_outfits
 from outfitgan.errors import ConfigError, RunError
-from outfitgan.files import atomic_write, partial_file, partial_folder, sha256_of
+from outfitgan.files import sha256_of
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.vgg import Vgg16
@@ -35,7 +35,7 @@ from outfitgan.training.batches import Batches, as_batch
 from outfitgan.training.losses import compatibility, lsgan, perceptual
 from outfitgan.training.outfit import OutfitTrainer
 from outfitgan.training.runs import Run, unpack
-from outfitgan.training.train import chosen_config, load_classifier, load_generators, train_run
+from outfitgan.training.train import load_classifier, load_generators, train_run
 
 STAGES = {"collocation": 24, "outfit": 24}
 TARGETS = ("bag", "lower", "shoes")
@@ -492,216 +492,9 @@ def test_a_ccm_whose_loss_is_not_finite_names_its_own_rate(finished: Run, tmp_pa
         train_run(run)
 
 
-# Configs
-
-
-@pytest.mark.parametrize("preset", preset_names())
-def test_a_saved_preset_loads_as_it_was(preset: str, tmp_path: Path) -> None:
-    save_config(load_preset(preset), tmp_path / "config.toml")
-    assert load_config(tmp_path / "config.toml") == load_preset(preset)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    rate=st.floats(1e-300, 1),
-    weight=st.floats(0, 1e300),
-    seed=st.integers(0, 2**63 - 1),
-    root=st.text(max_size=20),
-    source=st.sampled_from(ItemKind),
-)
-def test_any_config_survives_its_file(
-    tmp_path_factory: pytest.TempPathFactory, rate: float, weight: float, seed: int, root: str, source: ItemKind
-) -> None:
-    changes = {"training.rate": rate, "losses.l1": weight, "training.seed": seed, "data.root": root}
-    config = override(load_preset("tiny"), changes | {"model.source": source})
-    path = tmp_path_factory.getbasetemp() / "any" / "config.toml"
-    save_config(config, path)
-    assert load_config(path) == config
-    assert config.model.targets == tuple(kind for kind in COLLOCATION_ORDER if kind is not source)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "named"),
-    [
-        ("training.steps", 0, "training.steps"),
-        ("training.steps", 1.5, "training.steps"),
-        ("training.batch", -1, "training.batch"),
-        ("training.collocation_batch", 5, "training.collocation_batch"),
-        ("training.collocation_batch", 2, "training.collocation_batch"),
-        ("training.rate", 0, "training.rate"),
-        ("training.rate", math.inf, "training.rate"),
-        ("training.rate", 1.5, "training.rate"),
-        ("training.collocation_rate", math.nan, "training.collocation_rate"),
-        ("training.rate", "fast", "training.rate"),
-        ("training.beta1", 1, "training.beta1"),
-        ("training.seed", -1, "training.seed"),
-        ("training.seed", 1 << 63, "training.seed"),
-        ("training.speed", 3, "training.speed"),
-        ("losses.l1", -1, "losses.l1"),
-        ("losses.l1", math.nan, "losses.l1"),
-        ("losses.adversarial", math.inf, "losses.adversarial"),
-        ("data.name", "imagenet", "data.name"),
-        ("data.count", 0, "data.count"),
-        ("model.source", "hat", "model.source"),
-        ("model.image_size", 16, "model.image_size"),
-        ("model.image_size", 2048, "model.image_size"),
-        ("model.image_size", 100, "image_size 100"),
-        ("model.generator.downsamples", 7, "image_size 64"),
-        ("model.generator.alignment.downsamples", 3, "alignment.downsamples"),
-        ("model.generator.alignment.temperature", 0, "model.generator.alignment.temperature"),
-        ("model.generator.alignment.temperature", 1.1, "model.generator.alignment.temperature"),
-        ("model.generator.alignment.temperature", math.nan, "model.generator.alignment.temperature"),
-        ("model.generator.alignment.value_channels", 0, "model.generator.alignment.value_channels"),
-        ("model.collocation.input_size", 48, "collocation.input_size"),
-        ("model.discriminator.scales", 9, "discriminator"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_its_name(tmp_path: Path, field: str, value: object, named: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(named)) as caught:
-        override(load_preset("tiny"), {field: value})
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 250
-    if isinstance(value, int | float) and field != "training.speed":
-        table, leaf = field.rsplit(".", 1)
-        shown = "nan" if value != value else repr(value)
-        path = tmp_path / "config.toml"
-        path.write_text(f"[{table}]\n{leaf} = {shown}\n", encoding="utf-8")
-        if field.startswith(("training", "losses", "data")):
-            with pytest.raises(ConfigError, match=f"config.toml: {re.escape(named)}"):
-                load_config(path)
-
-
 def test_the_smallest_discriminator_grid_that_is_allowed_works() -> None:
     config = small(model__discriminator__layers=2, model__discriminator__scales=4)
     trainer = outfit_trainer(config)
     assert all(math.isfinite(loss) for loss in trainer.step(1).values())
     with pytest.raises(ConfigError, match="too small for the 6 halvings"):
         small(model__discriminator__layers=2, model__discriminator__scales=5)
-
-
-def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    for content in (b"[model\n", b"\xff\xfe", b"a b = 1"):
-        path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"config\.toml is not TOML"):
-            load_config(path)
-    path.write_text("model = 3\n")
-    with pytest.raises(ConfigError, match=r"config\.toml: model: "):
-        load_config(path)
-    with pytest.raises(ConfigError, match=r"Cannot read the config .*nowhere"):
-        load_config(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="Cannot read the config"):
-        load_config(tmp_path)
-
-
-def test_a_config_is_chosen_from_a_preset_or_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    save_config(CONFIG, path)
-    assert chosen_config(None, None, {}) == load_preset("small")
-    assert chosen_config("tiny", None, {"training.steps": None}) == load_preset("tiny")
-    assert chosen_config(None, path, {"training.steps": 7}) == override(CONFIG, {"training.steps": 7})
-    with pytest.raises(ConfigError, match="not both"):
-        chosen_config("tiny", path, {})
-    with pytest.raises(ConfigError, match="no preset 'huge'; choose from demo, paper, small, tiny"):
-        load_preset("huge")
-
-
-def test_a_source_of_data_is_asked_for_where_it_lies() -> None:
-    with pytest.raises(ConfigError, match=r"data\.root is empty"):
-        open_outfits(DataConfig(name="ccp"), 32, "train", 0)
-    with pytest.raises(ConfigError, match="no split 'validation'; choose from train, test"):
-        open_outfits(DataConfig(), 32, "validation", 0)
-
-
-# Whole files or none
-
-
-def fail_in_file(path: Path) -> None:
-    with partial_file(path) as partial:
-        partial.write_bytes(b"half")
-        raise ZeroDivisionError
-
-
-def fail_in_folder(path: Path) -> None:
-    with partial_folder(path) as partial:
-        (partial / "half").write_text("")
-        raise ZeroDivisionError
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file.txt"
-    atomic_write(path, b"one")
-    with partial_file(path) as partial:
-        partial.write_bytes(b"two")
-        assert path.read_bytes() == b"one"
-    assert path.read_bytes() == b"two"
-    for target in (path, path.with_name("new.txt")):
-        with pytest.raises(ZeroDivisionError):
-            fail_in_file(target)
-    assert path.read_bytes() == b"two"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "folder"
-    for name in ("first", "second"):
-        with partial_folder(path) as partial:
-            (partial / name).write_text(name)
-            assert partial.parent == path.parent  # one file system, so that the rename is one step
-        assert [entry.name for entry in path.iterdir()] == [name]
-    for target in (path, path.with_name("new")):
-        with pytest.raises(ZeroDivisionError):
-            fail_in_folder(target)
-    assert [entry.name for entry in path.parent.iterdir()] == ["folder"]
-    assert (path / "second").read_text() == "second"
-
-
-def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    with partial_file(path) as first, partial_file(path) as second:
-        first.write_bytes(b"first")
-        second.write_bytes(b"second")
-    assert path.read_bytes() == b"first"  # left last
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
-
-
-@pytest.mark.parametrize("mask", [0o002, 0o077])
-def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
-    before = os.umask(mask)
-    try:
-        atomic_write(tmp_path / "file", b"")
-        with partial_folder(tmp_path / "folder"):
-            pass
-    finally:
-        os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
-    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
-
-
-def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    path.mkdir()
-    (path / "old").write_text("")
-    with pytest.raises(FileNotFoundError), partial_folder(path) as partial:
-        partial.rmdir()  # so that there is nothing to rename
-    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
-    assert (path / "old").exists()
-
-
-def test_a_folder_is_kept_where_its_owner_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    for keep, name in ((False, "first"), (True, "second")):
-        with partial_folder(path, keep=lambda keep=keep: keep) as partial:
-            (partial / name).write_text("")
-    assert [entry.name for entry in path.iterdir()] == ["first"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
-
-
-def test_a_folder_never_replaces_a_file_or_a_link(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("years of work")
-    (tmp_path / "link").symlink_to(tmp_path)
-    for name in ("file", "link"):
-        with pytest.raises(NotADirectoryError), partial_folder(tmp_path / name):
-            pass
-    assert (tmp_path / "file").read_text() == "years of work"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "link"]
