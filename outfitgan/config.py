@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -17,7 +17,19 @@ from pydantic.dataclasses import dataclass
 
 from outfitgan.errors import ConfigError
 from outfitgan.files import atomic_write
-from outfitgan.items import ItemKind, targets_of
+from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
+
+Alignment = Literal["semantic", "concatenation"]
+Architecture = Literal["outfitgan", "shared", "hires", "pix2pix", "pix2pixhd"]
+Norm = Literal["channel", "instance"]
+Initialisation = Literal["he", "normal", "xavier"]
+VisualFeatures = Literal["trained", "efficientnet-lite0", "vgg16"]
+CollocationHead = Literal["binary", "next-item"]
+PerceptualNetwork = Literal["vgg16", "efficientnet-lite0"]
+DataSet = Literal["synthetic", "ccp", "polyvore", "fashion_mnist", "folder"]
+Augmentation = Literal["none", "flip", "flip-and-shift"]
+Schedule = Literal["constant", "linear"]
+MixedPrecision = Literal["no", "bf16", "fp16"]
 
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -27,8 +39,9 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class AlignmentConfig:
-    """The SAM: two feature branches, a correlation, a warp."""
+    """The SAM: two feature branches, a correlation, a warp; or the ablation's plain concatenation."""
 
+    kind: Alignment = "semantic"  # paper: semantic; "concatenation" is its ablation
     downsamples: Count = 2  # image to SAM grid: 256 -> 64
     width: Count = 16  # channels of the branches' first convolution
     match_channels: Count = 64  # C of the correlation
@@ -38,8 +51,11 @@ class AlignmentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class GeneratorConfig:
-    """Encoder, SAM, decoder; one generator per target kind (the paper's N-1)."""
+    """Encoder, SAM, decoder; which network makes the target items, and how wide it is."""
 
+    architecture: Architecture = "outfitgan"  # paper: one generator per target kind; see networks/architectures.py
+    norm: Norm = "channel"  # pix2pixHD: instance
+    initialisation: Initialisation = "he"  # pix2pix: normal
     width: Count = 16  # channels at full resolution
     downsamples: Count = 3  # encoder depth: 256 -> 32
     residual_blocks: Count = 4
@@ -57,12 +73,30 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class CollocationConfig:
-    """The CCM: a CNN per item, a Bi-LSTM over the collocation order, one logit."""
+    """The CCM: visual features per item, a Bi-LSTM over the outfit's sequence, one logit."""
 
+    features: VisualFeatures = "trained"  # the others are frozen and published; paper: a pre-trained CNN
+    head: CollocationHead = "binary"  # "next-item" after Han et al. 2017
+    order: tuple[ItemKind, ...] = COLLOCATION_ORDER  # paper: upper, bag, lower, shoes
     input_size: Count = 64  # images are averaged down to this before the CNN
     width: Count = 16
     embedding: Count = 64
     hidden: Count = 64  # each direction of the Bi-LSTM
+    missing: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of items that training hides
+
+    @model_validator(mode="after")
+    def _order_is_complete(self) -> CollocationConfig:
+        if sorted(self.order) != sorted(COLLOCATION_ORDER):
+            raise ValueError(f"order must name each of {', '.join(COLLOCATION_ORDER)} once")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MaskGeneratorConfig:
+    """The pix2pix mask generator: a U-Net per target kind from the source item to a silhouette."""
+
+    width: Count = 16  # channels of the first halving
+    depth: Annotated[int, Field(ge=3, le=8)] = 5  # halvings; pix2pix: 8 at 256x256
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -74,6 +108,7 @@ class ModelConfig:
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
     collocation: CollocationConfig = Field(default_factory=CollocationConfig)
+    mask_generator: MaskGeneratorConfig = Field(default_factory=MaskGeneratorConfig)
 
     @property
     def targets(self) -> tuple[ItemKind, ...]:
@@ -94,6 +129,8 @@ class ModelConfig:
             raise ValueError(f"image_size {self.image_size} must be a multiple of collocation.input_size")
         if self.generator.alignment.downsamples > self.generator.downsamples:
             raise ValueError("the SAM's grid must lie on the decoder's way up: alignment.downsamples <= downsamples")
+        if self.image_size % (1 << self.mask_generator.depth):
+            raise ValueError(f"image_size {self.image_size} must be a multiple of {1 << self.mask_generator.depth}")
         halvings = self.discriminator.scales - 1 + self.discriminator.layers
         if not self.image_size >> halvings:
             raise ValueError(f"image_size {self.image_size} is too small for the {halvings} halvings of discriminator")
@@ -106,34 +143,45 @@ class LossConfig:
 
     adversarial: Weight = 1.0
     l1: Weight = 100.0  # pix2pix
-    perceptual: Weight = 0.0  # 10 in pix2pixHD; 0 needs no VGG-16 weights
+    perceptual: Weight = 0.0  # 10 in pix2pixHD; 0 needs no published weights
+    perceptual_network: PerceptualNetwork = "vgg16"  # paper: vgg16
     collocation: Weight = 1.0
-    vgg_weights: str = ""  # a file, or "torchvision" for its published URL; read when perceptual > 0
+    vgg_weights: str = ""  # a file, or "torchvision" for its published URL; read where a VGG-16 is used
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which outfits to train on."""
 
-    name: Annotated[str, Field(pattern="^(synthetic|ccp)$")] = "synthetic"
+    name: DataSet = "synthetic"
     root: str = ""  # folder of a published data set; unused by synthetic
-    count: Count = 512  # outfits to draw; synthetic only
+    count: Count = 512  # outfits to compose; synthetic and fashion_mnist only
+    augmentation: Augmentation = "none"
+    cache: str = ""  # folder of decoded outfits; empty: outfitgan/ in the user's cache folder
 
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingConfig:
-    """One training: the CCM first, then the generators against it."""
+    """One training: the CCM first, then the generators against it; mask generators by a verb of their own."""
 
     collocation_steps: Count = 400
     collocation_batch: Annotated[int, Field(ge=4, multiple_of=2)] = 16  # half of it compatible, half not
     collocation_rate: Rate = 1e-3
     steps: Count = 20000
-    batch: Count = 4
+    batch: Count = 4  # outfits a step, over all processes
+    accumulation: Count = 1  # parts that a step's batch is computed in; saves memory, not time
     rate: Rate = 2e-4  # pix2pix
+    schedule: Schedule = "constant"  # pix2pix: linear, to zero over the second half
+    mixed_precision: MixedPrecision = "no"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the averaged generators, which are what is exported
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5  # pix2pix
+    mask_steps: Count = 5000
+    mask_batch: Count = 8
+    mask_rate: Rate = 2e-4  # pix2pix
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     checkpoint_every: Count = 500
-    sample_every: Count = 500
+    sample_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: once an epoch
+    tensorboard: bool = True  # event files beside stats.jsonl
 
 
 @dataclass(frozen=True, config=_STRICT)
