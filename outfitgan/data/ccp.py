@@ -6,7 +6,6 @@ outfit if each of the four kinds covers enough of it; of several garments of one
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
-from scipy.ndimage import label
 
-from outfitgan.data.outfits import check_split
+from outfitgan.data.ground import without_specks
+from outfitgan.data.outfits import check_index, check_split, fingerprint_of, split_by_hash
 from outfitgan.errors import DataError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind, Outfit
 
@@ -34,7 +33,7 @@ LABELS: dict[ItemKind, tuple[str, ...]] = {
     ),
 }
 MIN_PIXELS = {ItemKind.UPPER: 3000, ItemKind.BAG: 1000, ItemKind.LOWER: 3000, ItemKind.SHOES: 800}
-_TEST_PERCENT = 15
+_VERSION = 1  # of the choice and the cutting; raise it when pixels change
 _SPECK = 0.05  # of an item's pixels: a smaller patch is dropped
 _MARGIN = 0.07  # of the square's side, at each edge
 
@@ -55,42 +54,36 @@ class CcpOutfits:
 
     def __init__(self, root: Path, size: int, split: str) -> None:
         check_split(split)
-        self._root, self._size = root, size
-        names = [name for name in _names(root) if _split_of(name) == split]
+        self._root, self._size, self._split = root, size, split
+        names = [name for name in _names(root) if split_by_hash(name.encode()) == split]
         labels = _labels(root)
         photos = (self._scan(name, labels) for name in names)
         self._photos = [photo for photo in photos if photo is not None]
         if not self._photos:
             raise DataError(f"{root} holds no photo with all four kinds for '{split}': get the whole set from {HOME}.")
+        lacking = len(names) - len(self._photos)
+        self.notes = (f"{lacking} of {len(names)} photos do not show all four kinds and are left out.",)
 
     def __len__(self) -> int:
         return len(self._photos)
 
     def __getitem__(self, index: int) -> Outfit:
-        """Return outfit `index`; raise IndexError outside 0 to len - 1."""
-        self._check(index)
-        photo = self._photos[index]
-        return Outfit(photo.name, photo.name, self._items(photo, COLLOCATION_ORDER))
+        """Return outfit `index`; raise IndexError outside 0 to len - 1, DataError where its photo cannot be used."""
+        check_index(index, len(self))
+        found = self._photos[index]
+        annotation, pixels = _annotation(self._root, found.name), _photo(self._root, found.name)
+        if annotation.shape != pixels.shape[:2]:
+            raise DataError(f"Photo {found.name} and its annotation differ in size: get both from {HOME}.")
+        items = {
+            kind: _cut_out(kind, pixels, annotation == found.labels[kind], self._size) for kind in COLLOCATION_ORDER
+        }
+        return Outfit(found.name, found.name, items)
 
-    def incompatible(self, index: int, seed: int) -> Outfit:
-        """Return outfit `index` with one or two items of another outfit of this split."""
-        self._check(index)
-        if len(self._photos) < 2:
-            raise DataError(f"{self._root} has one outfit in this split: an incompatible one needs a second.")
-        key = hashlib.sha256(f"{self._photos[index].name}/{seed}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(key[:16], "big"))
-        donor = self._photos[(index + int(rng.integers(1, len(self._photos)))) % len(self._photos)]
-        numbers = rng.choice(len(COLLOCATION_ORDER), size=int(rng.integers(1, 3)), replace=False)
-        swapped = tuple(COLLOCATION_ORDER[int(number)] for number in numbers)
-        kept = tuple(kind for kind in COLLOCATION_ORDER if kind not in swapped)
-        photo = self._photos[index]
-        items = self._items(photo, kept) | self._items(donor, swapped)
-        ordered = {kind: items[kind] for kind in COLLOCATION_ORDER}
-        return Outfit(f"{photo.name}-incompatible-{seed}", photo.name, ordered)
-
-    def _check(self, index: int) -> None:
-        if not 0 <= index < len(self._photos):
-            raise IndexError(f"There is no outfit {index} among {len(self._photos)}.")
+    def fingerprint(self) -> str:
+        """Return a digest of everything that the pixels depend on, without reading them."""
+        names = [photo.name for photo in self._photos]
+        files = [self._root / "label_list.mat", *(path for name in names for path in _files(self._root, name))]
+        return fingerprint_of("ccp", _VERSION, self._size, self._split, root=self._root, files=files)
 
     def _scan(self, name: str, labels: dict[ItemKind, NDArray[np.int64]]) -> _Photo | None:
         counts = np.bincount(_annotation(self._root, name).ravel(), minlength=256)
@@ -99,17 +92,10 @@ class CcpOutfits:
             return None
         return _Photo(name, largest)
 
-    def _items(self, photo: _Photo, kinds: tuple[ItemKind, ...]) -> dict[ItemKind, Item]:
-        annotation = _annotation(self._root, photo.name)
-        pixels = _photo(self._root, photo.name)
-        if annotation.shape != pixels.shape[:2]:
-            raise DataError(f"Photo {photo.name} and its annotation differ in size: get both from {HOME}.")
-        return {kind: _cut_out(kind, pixels, annotation == photo.labels[kind], self._size) for kind in kinds}
-
 
 def _cut_out(kind: ItemKind, pixels: NDArray[np.uint8], region: NDArray[np.bool_], size: int) -> Item:
     """Return the pixels of `region` (H, W) on white, in the middle of a square, with their mask."""
-    region = _without_specks(region)
+    region = without_specks(region, _SPECK)
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = region[box]
@@ -126,14 +112,6 @@ def _cut_out(kind: ItemKind, pixels: NDArray[np.uint8], region: NDArray[np.bool_
     return Item(kind, small, np.where(soft >= 128, np.uint8(255), np.uint8(0)))
 
 
-def _without_specks(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return `region` less its stray patches, which would stretch the bounding box."""
-    patches, _ = label(region)
-    areas = np.bincount(patches.ravel())
-    areas[0] = 0
-    return np.asarray((areas >= _SPECK * areas.sum())[patches] & region)
-
-
 def _names(root: Path) -> list[str]:
     for needed in ("photos", "annotations/pixel-level", "label_list.mat"):
         if not (root / needed).exists():
@@ -144,11 +122,6 @@ def _names(root: Path) -> list[str]:
     if missing := [name for name in names if name not in photos]:
         raise DataError(f"{root} has no photos/{missing[0]}.jpg for its annotation: get the whole set from {HOME}.")
     return names
-
-
-def _split_of(name: str) -> str:
-    draw = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 100
-    return "test" if draw < _TEST_PERCENT else "train"
 
 
 def _labels(root: Path) -> dict[ItemKind, NDArray[np.int64]]:
@@ -163,13 +136,18 @@ def _labels(root: Path) -> dict[ItemKind, NDArray[np.int64]]:
     return {kind: np.array([numbers[name] for name in names]) for kind, names in LABELS.items()}
 
 
+def _files(root: Path, name: str) -> tuple[Path, Path]:
+    """Return where a photo and its annotation lie."""
+    return root / f"photos/{name}.jpg", root / f"annotations/pixel-level/{name}.mat"
+
+
 def _annotation(root: Path, name: str) -> NDArray[np.uint8]:
     """Return a photo's labels (H, W)."""
-    return np.asarray(_matlab(root / f"annotations/pixel-level/{name}.mat", "groundtruth"), np.uint8)
+    return np.asarray(_matlab(_files(root, name)[1], "groundtruth"), np.uint8)
 
 
 def _photo(root: Path, name: str) -> NDArray[np.uint8]:
-    path = root / f"photos/{name}.jpg"
+    path = _files(root, name)[0]
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))

@@ -76,7 +76,7 @@ def paint(kind: ItemKind, sketch: Sketch, fabric: Fabric, size: int, rng: np.ran
     y, x = line[:, None], line[None, :]
     folds = _folds(x, y, rng)
     light = _light(alpha, seams, folds, y, size)
-    ink = _ink(fabric, x + 0.006 * folds, y + 0.006 * folds, emblem, size)
+    ink = ink_of(fabric, x + 0.006 * folds, y + 0.006 * folds, emblem, size)
     lit = cover * light  # (4, H, W)
     weights = np.concatenate([lit, (ink * lit[Part.BODY.value])[None], (1 - alpha)[None]])  # (6, H, W)
     colours = np.stack([fabric.body, fabric.trim, fabric.body * 0.55, _SOLE, fabric.ink - fabric.body, _WHITE], axis=1)
@@ -128,7 +128,7 @@ def _light(alpha: Field, seams: Field, folds: Field, y: Field, size: int) -> Fie
     return np.asarray(light * (1 - 0.38 * seams), np.float32)
 
 
-def _ink(fabric: Fabric, x: Field, y: Field, emblem: tuple[float, float], size: int) -> Field:
+def ink_of(fabric: Fabric, x: Field, y: Field, emblem: tuple[float, float], size: int) -> Field:
     """Return how much of the pattern's colour lies on each pixel, 0 to 1."""
     n = fabric.repeats
     x, y, pixel = x * n, y * n, n / size

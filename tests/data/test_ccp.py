@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from skimage.morphology import dilation, disk
 
 from outfitgan.config import DataConfig
 from outfitgan.data.ccp import LABELS, MIN_PIXELS, CcpOutfits
-from outfitgan.data.outfits import open_outfits
+from outfitgan.data.outfits import RuleBased, open_outfits
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 
@@ -97,8 +98,14 @@ def test_numbers_outside_the_source_are_refused(small: Path) -> None:
     for index in (-1, len(source)):
         with pytest.raises(IndexError):
             source[index]
-        with pytest.raises(IndexError):
-            source.incompatible(index, 0)
+
+
+def test_photos_that_are_left_out_are_counted(small: Path) -> None:
+    parts = [CcpOutfits(small, 32, split) for split in ("train", "test")]
+    counts = [tuple(map(int, re.findall(r"\d+", part.notes[0])))[:2] for part in parts]
+    assert [sum(column) for column in zip(*counts, strict=True)] == [12, 60]
+    assert [whole - left_out for left_out, whole in counts] == [len(part) for part in parts]
+    assert not isinstance(parts[0], RuleBased)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -154,16 +161,6 @@ def test_real_items_are_cut_out_and_repeatable(real: dict[str, CcpOutfits]) -> N
             assert set(np.unique(item.mask)) == {0, 255}
             assert (item.image[~(dilation(item.mask, disk(3)) > 0)] == 255).all()
             np.testing.assert_array_equal(item.image, again.items[kind].image)
-
-
-@needs_ccp
-def test_a_real_incompatible_outfit_borrows_from_one_other(real: dict[str, CcpOutfits]) -> None:
-    source = real["test"]
-    for index in range(0, len(source), 6):
-        good, bad, again = source[index], source.incompatible(index, 1), source.incompatible(index, 1)
-        changed = [k for k in COLLOCATION_ORDER if not np.array_equal(good.items[k].image, bad.items[k].image)]
-        assert 1 <= len(changed) <= 2
-        assert all(np.array_equal(bad.items[k].image, again.items[k].image) for k in COLLOCATION_ORDER)
 
 
 def test_a_minimum_is_set_for_every_kind() -> None:

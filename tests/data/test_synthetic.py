@@ -12,8 +12,9 @@ from skimage.morphology import dilation, disk
 
 from outfitgan.config import DataConfig
 from outfitgan.data.fabric import Pattern, oklch
-from outfitgan.data.outfits import open_outfits
-from outfitgan.data.synthetic import Style, SyntheticOutfits, hue_distance
+from outfitgan.data.outfits import RuleBased, open_outfits
+from outfitgan.data.style import Style, hue_distance
+from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind, Outfit
 
@@ -227,14 +228,21 @@ def test_numbers_outside_the_source_are_refused() -> None:
     assert sum(1 for _ in SyntheticOutfits(3, 32, 0, "test")) == 3  # IndexError ends a loop
 
 
-def test_open_outfits_chooses_the_source() -> None:
+def test_replacements_are_what_differs_in_an_incompatible_outfit() -> None:
+    for index in range(12):
+        good, bad, new = OUTFITS[index], OUTFITS.incompatible(index, 3), OUTFITS.replacements(index, 3)
+        assert tuple(bad.items) == COLLOCATION_ORDER
+        for kind in COLLOCATION_ORDER:
+            np.testing.assert_array_equal(bad.items[kind].image, new.get(kind, good.items[kind]).image)
+        assert 1 <= len(new) <= 2
+
+
+def test_a_source_is_what_its_options_make_it() -> None:
     source = open_outfits(DataConfig(name="synthetic", count=3), 32, "test", seed=4)
     assert len(source) == 3
+    assert source.notes == ()
+    assert isinstance(source, RuleBased)
     assert same(source[2], SyntheticOutfits(9, 32, 4, "test")[2])
-    with pytest.raises(ConfigError, match="no split 'validation'; choose from train, test"):
-        open_outfits(DataConfig(), 32, "validation", 0)
-    with pytest.raises(ConfigError, match=r"data\.root is empty"):
-        open_outfits(DataConfig(name="ccp"), 32, "train", 0)
     with pytest.raises(ConfigError, match="no split 'dev'"):
         SyntheticOutfits(3, 32, 0, "dev")
     with pytest.raises(ConfigError, match="at least 1"):
