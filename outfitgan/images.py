@@ -13,9 +13,12 @@ import numpy as np
 from PIL import Image
 
 from outfitgan.errors import InputError
+from outfitgan.masks import THRESHOLD, clean_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from outfitgan.items import ItemKind
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 50_000_000
@@ -33,7 +36,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_THRESHOLD = 128
 _STRIP_PIXELS = 2**20
 _Result = TypeVar("_Result")
 
@@ -79,8 +81,15 @@ def load_image(data: bytes, label: str, size: int) -> LoadedImage:
     return LoadedImage(np.array(canvas), tuple(notes))
 
 
-def load_mask(data: bytes, label: str, size: int) -> LoadedImage:
-    """Decode a silhouette to (size, size, 1) of 0 and 255; raise InputError if it is empty, oblong or unusable."""
+def load_mask(data: bytes, label: str, size: int, kind: ItemKind | None = None) -> LoadedImage:
+    """Decode a silhouette to (size, size, 1) of 0 and 255, cleaned (masks.py), with a note of what looks wrong.
+
+    `kind` adds to the notes only: the same file gives the same pixels with it and without.
+
+    Raises:
+        InputError: if the mask is empty, oblong or unusable.
+
+    """
     subject = f"The mask {label}"
     notes: list[str] = []
     image = _decode(data, subject, notes)
@@ -93,22 +102,8 @@ def load_mask(data: bytes, label: str, size: int) -> LoadedImage:
     if width != size:
         notes.append(f"{subject} is {width}x{height}: resized to {size}x{size}.")
         grey = grey.resize((size, size), Image.Resampling.BOX)
-    levels = np.array(grey)
-    require_mask(levels, label)
-    mask = np.where(levels >= _THRESHOLD, np.uint8(255), np.uint8(0))
-    if _looks_inverted(mask):
-        notes.append(f"{subject} is set on its whole border: masks are white on black, so invert it if it is not.")
-    return LoadedImage(mask[..., None], tuple(notes))
-
-
-def require_mask(mask: NDArray[np.uint8], label: str) -> None:
-    """Raise InputError if no pixel of `mask` (any shape, 0 to 255) belongs to the item."""
-    brightest = int(mask.max(initial=0))
-    if brightest < _THRESHOLD:
-        raise InputError(
-            f"The mask {label} is empty (its brightest pixel is {brightest} of 255): "
-            "paint the item's silhouette white on black."
-        )
+    cleaned = clean_mask(np.array(grey), label, kind)
+    return LoadedImage(cleaned.pixels, (*notes, *cleaned.notes))
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -228,12 +223,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 def _note_grey_pixels(grey: Image.Image, subject: str, notes: list[str]) -> None:
     share = sum(grey.histogram()[32:224]) / (grey.width * grey.height)
     if share > 0.02:
-        notes.append(f"{subject} has {share:.0%} grey pixels: cut at {_THRESHOLD} into black and white.")
-
-
-def _looks_inverted(mask: NDArray[np.uint8]) -> bool:
-    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return bool(border.all()) and float(mask.mean()) > 255 / 2
+        notes.append(f"{subject} has {share:.0%} grey pixels: cut at {THRESHOLD} into black and white.")
 
 
 def _guarded(action: Callable[[], _Result], failed: Callable[[Exception], _Result]) -> _Result:

@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 from skimage.metrics import structural_similarity
 
 from outfitgan.errors import InputError
-from outfitgan.images import MAX_BYTES, encode_png, load_image, load_mask, read_bytes, require_mask
+from outfitgan.images import MAX_BYTES, encode_png, load_image, load_mask, read_bytes
+from outfitgan.masks import require_mask
 
 Loader = Callable[[bytes, str, int], object]
 BOTH = pytest.mark.parametrize("load", [load_image, load_mask])
