@@ -118,11 +118,16 @@ class ModelConfig:
     @property
     def alignment_grid(self) -> int:
         """Side of the SAM's feature grid."""
-        return self.image_size >> self.generator.alignment.downsamples
+        return self.image_size >> (self.generator.alignment.downsamples + self._halvings)
+
+    @property
+    def _halvings(self) -> int:
+        """Halvings between the image and what the encoder and the SAM see."""
+        return 1 if self.generator.architecture == "hires" else 0
 
     @model_validator(mode="after")
     def _grids_fit(self) -> ModelConfig:
-        deepest = max(self.generator.downsamples, self.generator.alignment.downsamples)
+        deepest = max(self.generator.downsamples, self.generator.alignment.downsamples) + self._halvings
         if self.image_size % (1 << deepest):
             raise ValueError(f"image_size {self.image_size} must be a multiple of {1 << deepest}")
         if self.image_size % self.collocation.input_size:
@@ -131,6 +136,10 @@ class ModelConfig:
             raise ValueError("the SAM's grid must lie on the decoder's way up: alignment.downsamples <= downsamples")
         if self.image_size % (1 << self.mask_generator.depth):
             raise ValueError(f"image_size {self.image_size} must be a multiple of {1 << self.mask_generator.depth}")
+        if self.generator.architecture == "shared" and self.generator.alignment.kind != "semantic":
+            raise ValueError(
+                "the shared generator sees the source through its SAM alone: set alignment.kind to semantic"
+            )
         halvings = self.discriminator.scales - 1 + self.discriminator.layers
         if not self.image_size >> halvings:
             raise ValueError(f"image_size {self.image_size} is too small for the {halvings} halvings of discriminator")

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outfitgan.config import AlignmentConfig
-from outfitgan.networks.blocks import Downsampler, ResidualBlock, initialise
-from outfitgan.ops.correlate import best_match, correlate
+from outfitgan.config import AlignmentConfig, GeneratorConfig
+from outfitgan.networks.blocks import Downsampler, ResidualBlock
+from outfitgan.networks.cues import CUES, ink, with_cues
+from outfitgan.networks.initialisation import initialiser_of
+from outfitgan.networks.norms import NormFactory, norm_of
+from outfitgan.ops.correlate import best_match, correlate, match_weights
 
-_OCTAVES = (1, 2, 4, 8)
-CUES = 4 * len(_OCTAVES) + 1
-_INK = 5.0  # a fifth of the way from white to a saturated or dark colour counts as garment
 _HEADROOM = 0.95  # keeps atanh finite at pure white and black
 WHITE = math.atanh(_HEADROOM)
 _CUE_GAIN = 10.0  # how much the cues outweigh the features before any training
+
+
+class Source(NamedTuple):
+    """What the correlation needs of a source item, the same for every target."""
+
+    keys: Tensor  # (B, C, g, g)
+    values: Tensor  # (B, Cv, g, g), the last three being colours
 
 
 class CentredProjection(nn.Module):
@@ -45,57 +53,102 @@ class SemanticAlignment(nn.Module):
     correlation directly.
     """
 
-    def __init__(self, config: AlignmentConfig) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        planes: int = 1,  # channels of the target's description, the mask first
+    ) -> None:
         super().__init__()
-        self.temperature = config.temperature
-        self.cell = 1 << config.downsamples
-        features = min(config.width << config.downsamples, config.match_channels)
-        self.source_branch = self._branch(3, config, features)
-        self.mask_branch = self._branch(1, config, features)
-        self.value_projection = nn.Conv2d(features, config.value_channels - 3, 1)
-        self.apply(initialise)
-        self.source_projection = CentredProjection(features + CUES, config.match_channels)
-        self.target_projection = CentredProjection(features + CUES, config.match_channels)
+        alignment, norm = config.alignment, norm_of(config.norm)
+        self.temperature = alignment.temperature
+        self.cell = 1 << alignment.downsamples
+        features = branch_width(alignment)
+        self.source_branch = feature_branch(3, alignment, norm)
+        self.mask_branch = feature_branch(planes, alignment, norm)
+        self.value_projection = nn.Conv2d(features, alignment.value_channels - 3, 1)
+        self.apply(initialiser_of(config.initialisation))
+        self.source_projection = CentredProjection(features + CUES, alignment.match_channels)
+        self.target_projection = CentredProjection(features + CUES, alignment.match_channels)
         with torch.no_grad():
             self.source_projection.weight[:, features:] *= _CUE_GAIN
             self.target_projection.weight[:, features:] = self.source_projection.weight[:, features:]
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
-        """Warp source (B, 3, S, S) onto mask (B, 1, S, S); return features (B, Cv, g, g)."""
-        target, keys, values = self._project(source, mask)
-        return correlate(target, keys, values, self.temperature)
+        """Warp source (B, 3, S, S) onto mask (B, planes, S, S); return features (B, Cv, g, g)."""
+        return self.warp(self.project_target(self.mask_branch(mask), mask), self.read(source))
 
     def match(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the warped features and, per grid cell, the best source cell (B, g, g) and its weight."""
-        target, keys, values = self._project(source, mask)
-        warped = correlate(target, keys, values, self.temperature)
-        index, weight = best_match(target, keys, self.temperature)
-        return warped, index, weight
+        queries, item = self.project_target(self.mask_branch(mask), mask), self.read(source)
+        index, weight = best_match(queries, item.keys, self.temperature)
+        return self.warp(queries, item), index, weight
 
-    def _project(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        item = self.source_branch(source - 1)  # (B, F, g, g); white ground is 0, as padding is
-        silhouette = self.mask_branch(mask)  # (B, F, g, g)
-        ink = (1 - source.amin(dim=1, keepdim=True)) * _INK  # (B, 1, S, S) 0 on the white ground
-        presence = F.avg_pool2d(ink.clamp(max=1), self.cell), F.avg_pool2d(mask, self.cell)  # (B, 1, g, g) each
-        colours = torch.atanh(F.avg_pool2d(source, self.cell) * _HEADROOM)  # (B, 3, g, g)
-        values = torch.cat([self.value_projection(item), colours], dim=1)  # (B, Cv, g, g)
-        keys = self.source_projection(with_cues(item, presence[0]))  # (B, C, g, g)
-        return self.target_projection(with_cues(silhouette, presence[1])), keys, values
+    def look(self, source: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Return the weights (B, P, g, g) over the source grid of positions (B, P) of the target grid, adding to 1."""
+        queries = self.project_target(self.mask_branch(mask), mask)
+        return match_weights(queries, self.read(source).keys, self.temperature, positions)
 
-    @staticmethod
-    def _branch(inputs: int, config: AlignmentConfig, features: int) -> nn.Sequential:
-        down = Downsampler(inputs, config.width, config.downsamples, config.match_channels)
-        return nn.Sequential(down, ResidualBlock(features))
+    def read(self, source: Tensor) -> Source:
+        """Describe a source item (B, 3, S, S) in [-1, 1]."""
+        features = self.source_branch(source - 1)  # (B, F, g, g); white ground is 0, as padding is
+        learned = self.value_projection(features)  # (B, Cv - 3, g, g)
+        # Under autocast a convolution's dtype is not its input's.
+        colours = colour_logits(source, self.cell).to(learned.dtype)  # (B, 3, g, g)
+        values = torch.cat([learned, colours], dim=1)  # (B, Cv, g, g)
+        return Source(self.source_projection(with_cues(features, ink(source, self.cell))), values)
+
+    def project_target(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Return queries (B, C, g, g) of `mask_branch`'s features (B, F, g, g) of mask (B, planes, S, S)."""
+        presence = F.avg_pool2d(mask[:, :1], self.cell)  # (B, 1, g, g)
+        queries: Tensor = self.target_projection(with_cues(features, presence))
+        return queries
+
+    def warp(self, queries: Tensor, item: Source) -> Tensor:
+        """Carry the item's values (B, Cv, g, g) to the queries' positions (B, C, H, W): (B, Cv, H, W)."""
+        return correlate(queries, item.keys, item.values, self.temperature)
 
 
-def with_cues(x: Tensor, presence: Tensor) -> Tensor:
-    """Append presence and the sines and cosines of each cell's row and column: (B, C, H, W) -> (B, C + CUES, H, W)."""
-    height, width = x.shape[2:]
-    rows, columns = (torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in (height, width))
-    axes = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, H, W)
-    waves = [wave(axes * (torch.pi / 2 * octave)) for octave in _OCTAVES for wave in (torch.sin, torch.cos)]
-    places = torch.cat(waves).expand(x.shape[0], -1, -1, -1)  # (B, CUES - 1, H, W)
-    return torch.cat([x, places, 2 * presence - 1], dim=1)
+class SimpleConcatenation(nn.Module):
+    """The SAM's ablation: the same branches and values, concatenated where they lie; nothing is warped."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        alignment, norm = config.alignment, norm_of(config.norm)
+        self.cell = 1 << alignment.downsamples
+        features = branch_width(alignment)
+        self.source_branch = feature_branch(3, alignment, norm)
+        self.mask_branch = feature_branch(1, alignment, norm)
+        self.value_projection = nn.Conv2d(2 * features, alignment.value_channels - 3, 1)
+        self.apply(initialiser_of(config.initialisation))
+
+    def forward(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Return features (B, Cv, g, g) of source (B, 3, S, S) and mask (B, 1, S, S), each in its own place."""
+        both = torch.cat([self.source_branch(source - 1), self.mask_branch(mask)], dim=1)  # (B, 2F, g, g)
+        return torch.cat([self.value_projection(both), colour_logits(source, self.cell)], dim=1)
+
+
+Alignment = SemanticAlignment | SimpleConcatenation
+
+
+def alignment_of(config: GeneratorConfig) -> Alignment:
+    """Return the alignment that a config names."""
+    return SemanticAlignment(config) if config.alignment.kind == "semantic" else SimpleConcatenation(config)
+
+
+def branch_width(config: AlignmentConfig) -> int:
+    """Return F, the channels of a feature branch."""
+    return min(config.width << config.downsamples, config.match_channels)
+
+
+def feature_branch(inputs: int, config: AlignmentConfig, norm: NormFactory) -> nn.Sequential:
+    """Return the convolutions from (B, inputs, S, S) to features (B, F, g, g)."""
+    down = Downsampler(inputs, config.width, config.downsamples, config.match_channels, norm)
+    return nn.Sequential(down, ResidualBlock(branch_width(config), norm))
+
+
+def colour_logits(image: Tensor, cell: int) -> Tensor:
+    """Return each cell's mean colour of image (B, 3, S, S) in [-1, 1] before a tanh: (B, 3, g, g)."""
+    return torch.atanh(F.avg_pool2d(image, cell) * _HEADROOM)
 
 
 def cells(index: Tensor, width: int) -> Tensor:

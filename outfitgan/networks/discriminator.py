@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outfitgan.config import DiscriminatorConfig
-from outfitgan.networks.blocks import ConvBlock, initialise
+from outfitgan.config import DiscriminatorConfig, ModelConfig
+from outfitgan.networks.blocks import ConvBlock
+from outfitgan.networks.initialisation import he
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -28,7 +29,7 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.scales))
-        self.apply(initialise)
+        self.apply(he)
 
     def forward(self, image: Tensor, mask: Tensor) -> list[Tensor]:
         """Score image (B, 3, S, S) under mask (B, 1, S, S); return one (B, 1, h, w) map per scale."""
@@ -38,3 +39,16 @@ class MultiScaleDiscriminator(nn.Module):
             scores.append(scale(x))
             x = F.avg_pool2d(x, 2)
         return scores
+
+
+class OutfitDiscriminator(nn.Module):
+    """One multi-scale discriminator per target kind."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.targets = model.targets
+        self.items = nn.ModuleDict({kind: MultiScaleDiscriminator(model.discriminator) for kind in model.targets})
+
+    def forward(self, images: Tensor, masks: Tensor) -> list[list[Tensor]]:
+        """Score images (B, T, 3, S, S) under masks (B, T, 1, S, S); per target, one (B, 1, h, w) map per scale."""
+        return [self.items[kind](images[:, i], masks[:, i]) for i, kind in enumerate(self.targets)]

@@ -6,35 +6,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outfitgan.config import ModelConfig
-from outfitgan.networks.alignment import WHITE, SemanticAlignment
-from outfitgan.networks.blocks import ConvBlock, Downsampler, ResidualBlock, initialise, upsample
+from outfitgan.config import GeneratorConfig
+from outfitgan.networks.alignment import WHITE, alignment_of
+from outfitgan.networks.blocks import ConvBlock, Downsampler, ResidualBlock, upsample
+from outfitgan.networks.initialisation import initialiser_of
+from outfitgan.networks.norms import norm_of
+
+
+class Decoder(nn.Module):
+    """From the bottom of the encoder to full resolution, with the SAM's features fused in on the way.
+
+    Ours: every level sees the mask at its own resolution, which keeps the silhouette sharp.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        norm = norm_of(config.norm)
+        widths = [config.width << step for step in range(config.downsamples + 1)]
+        self.fuse_level = config.alignment.downsamples
+        fused = widths[self.fuse_level]
+        self.fuse = ConvBlock(fused + config.alignment.value_channels, fused, norm=norm)
+        levels = list(reversed(range(config.downsamples)))
+        self.ups = nn.ModuleList(ConvBlock(widths[level + 1], widths[level], norm=norm) for level in levels)
+        self.silhouettes = nn.ModuleList(nn.Conv2d(1, widths[level], 3, padding=1) for level in levels)
+
+    def forward(self, x: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, width, S, S) of bottom features (B, C, s, s), warped (B, Cv, g, g) and mask (B, 1, S, S)."""
+        x = self._fuse(x, warped, len(self.ups))
+        for level, up, silhouette in zip(reversed(range(len(self.ups))), self.ups, self.silhouettes, strict=True):
+            x = up(upsample(x)) + silhouette(F.avg_pool2d(mask, 1 << level))  # (B, C/2, 2s, 2s)
+            x = self._fuse(x, warped, level)
+        return x
+
+    def _fuse(self, x: Tensor, warped: Tensor, level: int) -> Tensor:
+        return self.fuse(torch.cat([x, warped], dim=1)) if level == self.fuse_level else x
 
 
 class Generator(nn.Module):
     """G(source, mask) = decode(encode([source, mask]), SAM(source, mask)).
 
-    Ours: every level of the decoder sees the mask at its own resolution, which keeps the silhouette sharp; and the
-    decoder paints over a sketch: the warped colours of the source inside the mask, a white ground outside.
+    Ours: the decoder paints over a sketch: the warped colours of the source inside the mask, a white ground outside.
     """
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        config = model.generator
-        widths = [config.width << step for step in range(config.downsamples + 1)]
-        self.encoder = Downsampler(4, config.width, config.downsamples, limit=widths[-1])
-        self.trunk = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.residual_blocks)))
-        self.fuse_level = config.alignment.downsamples
-        fused = widths[self.fuse_level]
-        self.fuse = ConvBlock(fused + config.alignment.value_channels, fused)
-        levels = list(reversed(range(config.downsamples)))
-        self.ups = nn.ModuleList(ConvBlock(widths[level + 1], widths[level]) for level in levels)
-        self.silhouettes = nn.ModuleList(nn.Conv2d(1, widths[level], 3, padding=1) for level in levels)
+        norm = norm_of(config.norm)
+        bottom = config.width << config.downsamples
+        self.encoder = Downsampler(4, config.width, config.downsamples, bottom, norm)
+        self.trunk = nn.Sequential(*(ResidualBlock(bottom, norm) for _ in range(config.residual_blocks)))
+        self.decoder = Decoder(config)
         self.head = nn.Conv2d(config.width, 3, 3, padding=1)
-        self.apply(initialise)
+        self.apply(initialiser_of(config.initialisation))
         with torch.no_grad():
             self.head.weight *= 0.1  # begin near the sketch
-        self.alignment = SemanticAlignment(config.alignment)
+        self.alignment = alignment_of(config)
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
         """Generate the target item.
@@ -47,19 +72,19 @@ class Generator(nn.Module):
             (B, 3, S, S) in [-1, 1].
 
         """
+        features, colours = self.paint(source, mask)  # (B, width, S, S), (B, 3, S, S)
+        logits: Tensor = self.head(features)  # (B, 3, S, S)
+        return torch.tanh(logits + colours)
+
+    def paint(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decoder's features (B, width, S, S) and the sketch (B, 3, S, S) that they are painted over."""
         warped = self.alignment(source, mask)  # (B, Cv, g, g)
         x = self.encoder(torch.cat([source - 1, mask], dim=1))  # (B, C, s, s); white ground is 0, as padding is
-        x = self._fuse(self.trunk(x), warped, len(self.ups))
-        for level, up, silhouette in zip(reversed(range(len(self.ups))), self.ups, self.silhouettes, strict=True):
-            x = up(upsample(x)) + silhouette(F.avg_pool2d(mask, 1 << level))  # (B, C/2, 2s, 2s)
-            x = self._fuse(x, warped, level)
-        logits: Tensor = self.head(x)  # (B, 3, S, S)
-        return torch.tanh(logits + self._sketch(warped, mask))
+        return self.decoder(self.trunk(x), warped, mask), sketch(warped, mask)
 
-    def _sketch(self, warped: Tensor, mask: Tensor) -> Tensor:
-        scale = float(1 << self.fuse_level)
-        colours = F.interpolate(warped[:, -3:], scale_factor=scale, mode="bilinear")  # (B, 3, S, S) before the tanh
-        return colours * mask + WHITE * (1 - mask)
 
-    def _fuse(self, x: Tensor, warped: Tensor, level: int) -> Tensor:
-        return self.fuse(torch.cat([x, warped], dim=1)) if level == self.fuse_level else x
+def sketch(warped: Tensor, mask: Tensor) -> Tensor:
+    """Return colours before the tanh (B, 3, S, S): of warped (B, Cv, g, g) inside mask (B, 1, S, S), white outside."""
+    scale = float(mask.shape[-1] // warped.shape[-1])
+    colours = F.interpolate(warped[:, -3:], scale_factor=scale, mode="bilinear")  # (B, 3, S, S)
+    return colours * mask + WHITE * (1 - mask)

@@ -20,6 +20,9 @@ _STD = (0.229, 0.224, 0.225)
 class Vgg16(nn.Module):
     """Features after the last ReLU of each of the five blocks."""
 
+    channels = 512
+    """Of what `embed` returns."""
+
     mean: Tensor
     std: Tensor
 
@@ -47,6 +50,11 @@ class Vgg16(nn.Module):
             if index in _TAPS:
                 taps.append(x)
         return taps
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the mean of the last features over positions (B, 512) of images (B, 3, S, S) in [-1, 1]."""
+        last: Tensor = self(images)[-1]  # (B, 512, S / 16, S / 16)
+        return last.mean(dim=(2, 3))
 
 
 def load_vgg16(weights: str) -> Vgg16:

@@ -90,6 +90,29 @@ def best_match(target: Tensor, source: Tensor, temperature: float) -> tuple[Tens
     return torch.cat(indices, dim=1).reshape(shape), torch.cat(weights, dim=1).reshape(shape).float()
 
 
+def match_weights(target: Tensor, source: Tensor, temperature: float, positions: Tensor) -> Tensor:
+    """Return how much each source position weighs for a few target positions: what a heat map shows.
+
+    Args:
+        target: (B, C, H, W) features of the reference mask.
+        source: (B, C, Hs, Ws) features of the source item.
+        temperature: of the softmax, above 0.
+        positions: (B, P) int64, row * W + column in the target.
+
+    Returns:
+        (B, P, Hs, Ws) float32, each position's adding up to 1.
+
+    Raises:
+        InputError: on shapes, dtypes or a temperature that do not fit.
+
+    """
+    _check(target, source, temperature)
+    queries = _positions(target)  # (B, N, C)
+    rows = queries.gather(1, positions.unsqueeze(2).expand(-1, -1, queries.shape[2]))  # (B, P, C)
+    weights = _logits(rows, _positions(source), temperature).softmax(dim=-1)  # (B, P, M)
+    return weights.reshape(*positions.shape, *source.shape[2:]).float()
+
+
 def _sdpa(target: Tensor, source: Tensor, values: Tensor, temperature: float) -> Tensor:
     # Contiguous channels: with any other layout torch takes the path that holds the matrix.
     query = _unit(_positions(target).contiguous()).to(values.dtype).unsqueeze(1)  # (B, 1, N, C)

@@ -1,0 +1,37 @@
+"""A baseline after pix2pixHD's global generator (Wang et al. 2018): it knows no SAM."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from outfitgan.config import GeneratorConfig
+from outfitgan.networks.blocks import ConvBlock, ResidualBlock
+from outfitgan.networks.initialisation import initialiser_of
+from outfitgan.networks.norms import NormFactory, norm_of
+
+
+class Pix2PixHdGenerator(nn.Module):
+    """7x7 convolutions at both ends, halvings, residual blocks, and the way up.
+
+    Ours: nearest-neighbour upsampling with a convolution where pix2pixHD transposes one.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        norm: NormFactory = norm_of(config.norm)
+        widths = [config.width << step for step in range(config.downsamples + 1)]
+        first = [nn.Conv2d(4, widths[0], 7, padding=3), norm(widths[0]), nn.LeakyReLU(0.2)]
+        downs = [ConvBlock(a, b, stride=2, norm=norm) for a, b in pairwise(widths)]
+        blocks = [ResidualBlock(widths[-1], norm) for _ in range(config.residual_blocks)]
+        ups: list[nn.Module] = []
+        for level in reversed(range(config.downsamples)):
+            ups += [nn.Upsample(scale_factor=2.0), ConvBlock(widths[level + 1], widths[level], norm=norm)]
+        self.network = nn.Sequential(*first, *downs, *blocks, *ups, nn.Conv2d(widths[0], 3, 7, padding=3))
+        self.apply(initialiser_of(config.initialisation))
+
+    def forward(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, 3, S, S) in [-1, 1] of source (B, 3, S, S) in [-1, 1] and mask (B, 1, S, S) of 0 and 1."""
+        return torch.tanh(self.network(torch.cat([source - 1, mask], dim=1)))
