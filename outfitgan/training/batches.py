@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from outfitgan.data.outfits import OutfitSource
-from outfitgan.items import COLLOCATION_ORDER, ItemKind, Outfit
-
-_CACHE_BYTES = 512 << 20
-_NEGATIVES = 4  # different hard negatives an outfit
+from outfitgan.data.augmentation import Augmentation
+from outfitgan.data.store import OutfitStore
+from outfitgan.items import COLLOCATION_ORDER, ItemKind
 
 
 @dataclass(frozen=True)
@@ -31,40 +29,76 @@ class Batch:
         """Return the masks of one kind, (B, 1, S, S)."""
         return self.masks[:, COLLOCATION_ORDER.index(kind)]
 
+    def images_of(self, kinds: tuple[ItemKind, ...]) -> Tensor:
+        """Return the items of some kinds, (B, T, 3, S, S)."""
+        return torch.stack([self.image(kind) for kind in kinds], dim=1)
+
+    def masks_of(self, kinds: tuple[ItemKind, ...]) -> Tensor:
+        """Return the masks of some kinds, (B, T, 1, S, S)."""
+        return torch.stack([self.mask(kind) for kind in kinds], dim=1)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        return Batch(self.images.to(device), self.masks.to(device))
+
+    def first(self, count: int) -> Batch:
+        """Return the first outfits of the batch."""
+        return Batch(self.images[:count], self.masks[:count])
+
+    def parts(self, count: int) -> list[Batch]:
+        """Return the batch in `count` equal parts."""
+        images, masks = self.images.chunk(count), self.masks.chunk(count)
+        return [Batch(image, mask) for image, mask in zip(images, masks, strict=True)]
+
 
 class Batches:
-    """Draws batches from a source and keeps what it has decoded, up to 512 MiB."""
+    """Draws batches from a store, each outfit once an epoch; of several processes each takes its own share."""
 
-    def __init__(self, outfits: OutfitSource, size: int, seed: int) -> None:
-        self.outfits, self.seed = outfits, seed
-        self._kept: dict[tuple[int, int], Outfit] = {}  # by index and variant; variant 0 is the outfit itself
-        self._room = _CACHE_BYTES // (len(COLLOCATION_ORDER) * size * size * 4)
+    def __init__(
+        self,
+        store: OutfitStore,
+        seed: int,
+        augmentation: Augmentation,
+        process: int = 0,  # this process's number ...
+        processes: int = 1,  # ... of so many
+    ) -> None:
+        self.store, self.seed, self._augmentation = store, seed, augmentation
+        self._process, self._processes = process, processes
+
+    def steps_an_epoch(self, batch: int) -> int:
+        """Return how many steps of `batch` outfits see every outfit once."""
+        return -(-len(self.store) // batch)
 
     def real(self, step: int, batch: int) -> Batch:
-        """Return `batch` outfits for `step`."""
-        return as_batch([self._outfit(index, 0) for index in self._draw(step, batch)])
+        """Return this process's share of the `batch` outfits of `step`."""
+        return self._augmented(self.store.rows(self._draw(step, batch)), step, 0)
 
     def incompatible(self, step: int, batch: int) -> Batch:
         """Return hard negatives of the outfits that `real` draws for `step`."""
-        variant = 1 + step % _NEGATIVES
-        return as_batch([self._outfit(index, variant) for index in self._draw(step, batch)])
+        rows = [self.store.negative_rows(index, step) for index in self._draw(step, batch)]
+        return self._augmented(np.stack(rows), step, 1)
+
+    def random(self, step: int) -> torch.Generator:
+        """Return this process's random numbers of `step`."""
+        words = np.random.SeedSequence([self.seed, step, self._process]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+    def _augmented(self, rows: NDArray[np.int64], step: int, stream: int) -> Batch:
+        batch = batch_of(*self.store.gather(rows))
+        generator = self.random(2 * step + stream)
+        return Batch(*self._augmentation(batch.images, batch.masks, generator))
 
     def _draw(self, step: int, batch: int) -> list[int]:
-        generator = np.random.default_rng([self.seed, step])
-        return [int(index) for index in generator.integers(len(self.outfits), size=batch)]
+        first = (step - 1) * batch
+        mine = range(first + self._process, first + batch, self._processes)
+        return [self._shuffled(position // len(self.store))[position % len(self.store)] for position in mine]
 
-    def _outfit(self, index: int, variant: int) -> Outfit:
-        if (index, variant) in self._kept:
-            return self._kept[index, variant]
-        outfit = self.outfits.incompatible(index, self.seed + variant) if variant else self.outfits[index]
-        if len(self._kept) < self._room:
-            self._kept[index, variant] = outfit
-        return outfit
+    def _shuffled(self, epoch: int) -> list[int]:
+        order: list[int] = np.random.default_rng([self.seed, epoch]).permutation(len(self.store)).tolist()
+        return order
 
 
-def as_batch(outfits: Sequence[Outfit]) -> Batch:
-    """Stack outfits into one batch."""
-    images = np.stack([[outfit.items[kind].image for kind in COLLOCATION_ORDER] for outfit in outfits])
-    masks = np.stack([[outfit.items[kind].mask for kind in COLLOCATION_ORDER] for outfit in outfits])
+def batch_of(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Batch:
+    """Return images (B, 4, S, S, 3) and masks (B, 4, S, S) as tensors."""
     pixels = torch.from_numpy(images).permute(0, 1, 4, 2, 3).float()  # (B, 4, 3, S, S)
     return Batch(pixels / 127.5 - 1, torch.from_numpy(masks >= 128).unsqueeze(2).float())

@@ -1,40 +1,116 @@
-"""Training of the CCM: compatible outfits against hard negatives."""
+"""Training of the CCM: compatible outfits, and hard negatives of them."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from outfitgan.config import Config
-from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.training.batches import Batches
+from outfitgan.networks.collocation import (
+    BinaryCollocation,
+    CollocationClassifier,
+    NextItemCollocation,
+    build_classifier,
+    pairs,
+)
+from outfitgan.networks.features import load_published
+from outfitgan.training.batches import Batch, Batches
+from outfitgan.training.device import require_even_shares
 from outfitgan.training.losses import compatibility
 from outfitgan.training.runs import pack, pack_optimizer, unpack, unpack_optimizer
+from outfitgan.training.steps import as_floats, descend
+
+_LEAST = 2  # items that hiding leaves of an outfit
+
+
+class BinaryObjective(nn.Module):
+    """Cross-entropy of outfits against 1 and of their hard negatives against 0."""
+
+    def __init__(self, classifier: BinaryCollocation) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and the accuracy of images (2B, 4, 3, S, S), B outfits and then their negatives."""
+        # One pass over both, so that batch normalisation cannot tell them apart by their statistics.
+        real, broken = self.classifier(images).chunk(2)  # (B,) each
+        loss = (compatibility(real, 1.0) + compatibility(broken, 0.0)) / 2
+        return loss, torch.cat([real > 0, broken <= 0]).float().mean()
+
+
+class NextItemObjective(nn.Module):
+    """Each item of an outfit among the same kind's items of the batch, onward and backward (Han et al. 2017)."""
+
+    def __init__(self, classifier: NextItemCollocation) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and how many outfits outscore their negatives, of images (2B, 4, 3, S, S); see above."""
+        embeddings, present = self.classifier.embed(images)
+        context = self.classifier.read(embeddings)
+        real, broken = self.classifier.judge(embeddings, context, present).chunk(2)  # (B,) each
+        count = len(real)
+        expected, known = self.classifier.expect(context[:count], present[:count])  # (B, 2, 3, E), (B, 2, 3)
+        actual = pairs(embeddings[:count])  # (B, 2, 3, E)
+        logits = torch.einsum("bdte,kdte->dtbk", expected, actual) * expected.shape[-1] ** -0.5  # (2, 3, B, B)
+        there = known.permute(1, 2, 0)  # (2, 3, B)
+        logits = logits.masked_fill(there.unsqueeze(2) == 0, -1e4)  # a missing item is no candidate
+        goals = torch.arange(count, device=logits.device).expand(2, 3, count)
+        entropies = F.cross_entropy(logits.flatten(0, 2), goals.flatten(), reduction="none")  # (6B,)
+        loss = (entropies * there.flatten()).sum() / there.sum().clamp(min=1)
+        self._remember(embeddings[:count])
+        return loss, (real > broken).float().mean()
+
+    @torch.no_grad()
+    def _remember(self, embeddings: Tensor) -> None:
+        """Push a batch into the bank, the oldest out."""
+        bank = self.classifier.bank
+        bank.copy_(torch.cat([embeddings.detach().to(bank.dtype), bank])[: len(bank)])
+
+
+def objective_of(classifier: CollocationClassifier) -> nn.Module:
+    """Return how a classifier is trained."""
+    if isinstance(classifier, BinaryCollocation):
+        return BinaryObjective(classifier)
+    return NextItemObjective(cast(NextItemCollocation, classifier))
 
 
 class CollocationTrainer:
-    """Binary cross-entropy with Adam."""
+    """Adam on the objective of the config's head, with a share of the items hidden."""
 
-    stage = "collocation"
-
-    def __init__(self, config: Config, batches: Batches) -> None:
-        self.config, self.batches = config, batches
+    def __init__(self, config: Config, batches: Batches, accelerator: Accelerator, stage: str = "collocation") -> None:
+        self.stage, self.config, self.batches, self.accelerator = stage, config, batches, accelerator
+        self.half = config.training.collocation_batch // 2
+        require_even_shares(self.half, 1, accelerator.num_processes, "training.collocation_batch / 2 =")
         torch.manual_seed(config.training.seed)
-        self.classifier = CollocationClassifier(config.model)
-        self.optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.training.collocation_rate)
+        self.classifier = build_classifier(config.model)
+        load_published(self.classifier.features, config.losses.vgg_weights)
+        learning = [weight for weight in self.classifier.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(learning, lr=config.training.collocation_rate)
+        # accelerate's prepare has no stubs
+        self.objective, self.optimizer = cast(
+            tuple[nn.Module, Any], accelerator.prepare(objective_of(self.classifier), optimizer)
+        )
 
     def step(self, step: int) -> dict[str, float]:
         """Train on as many outfits as negatives of them; return the loss and the accuracy."""
-        half = self.config.training.collocation_batch // 2
-        outfits = [self.batches.real(step, half).images, self.batches.incompatible(step, half).images]
-        # One pass over both, so that batch normalisation cannot tell them apart by their statistics.
-        real, broken = self.classifier(torch.cat(outfits)).chunk(2)  # (B / 2,) each
-        loss = (compatibility(real, 1.0) + compatibility(broken, 0.0)) / 2
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        accuracy = torch.cat([real > 0, broken <= 0]).float().mean()
-        return {"loss": loss.item(), "accuracy": accuracy.item()}
+        self.objective.train()
+        outfits = [self.batches.real(step, self.half), self.batches.incompatible(step, self.half)]
+        images = torch.cat([part.images for part in outfits])  # (2B, 4, 3, S, S)
+        images = hide(images, self.config.model.collocation.missing, self.batches.random(step))
+        batch = Batch(images, torch.empty(0)).to(self.accelerator.device)
+
+        def objective(part: Batch) -> tuple[dict[str, Tensor], Tensor]:
+            loss, accuracy = self.objective(part.images)
+            return {"loss": loss, "accuracy": accuracy}, loss
+
+        terms = descend(self.accelerator, self.objective, self.optimizer, [batch], objective)
+        return as_floats(self.accelerator, terms)
 
     def state(self) -> dict[str, Tensor]:
         """Return the CCM's weights and its optimiser's state."""
@@ -44,3 +120,15 @@ class CollocationTrainer:
         """Take back what `state` returned."""
         unpack("collocation", self.classifier, tensors)
         unpack_optimizer("optimizer", self.optimizer, tensors)
+
+
+def hide(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blank about a `share` of the items of images (B, 4, 3, S, S), leaving each outfit at least two.
+
+    An outfit and its negative, half a batch apart, lose the same items: what is missing must not tell them apart.
+    """
+    half, length = images.shape[0] // 2, images.shape[1]
+    draws = torch.rand(half, length, generator=generator)
+    ranks = draws.argsort(dim=1).argsort(dim=1)  # an outfit's likeliest to be hidden first
+    hidden = ((draws < share) & (ranks < length - _LEAST)).repeat(2, 1)  # (B, 4)
+    return images.masked_fill(hidden[:, :, None, None, None], 1.0)

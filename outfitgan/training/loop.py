@@ -1,4 +1,4 @@
-"""The loop that both trainings share: progress bar, log, checkpoints, Ctrl-C."""
+"""The loop that all trainings share: progress bar, log, checkpoints, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+import torch
+from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from outfitgan.errors import RunError
+from outfitgan.training.log import TrainingLog
 from outfitgan.training.runs import Run
 
 
@@ -37,48 +40,69 @@ class Trainer(Protocol):
 
 
 def train_loop(
-    run: Run, trainer: Trainer, steps: int, progress: Progress, on_step: Callable[[int], None] | None = None
+    run: Run,
+    trainer: Trainer,
+    steps: int,
+    progress: Progress,
+    accelerator: Accelerator,
+    on_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Train from the run's checkpoint to `steps`; raise StoppedError after Ctrl-C, RunError on a loss that is NaN."""
+    """Train from the run's checkpoint to `steps`; raise StoppedError after Ctrl-C, RunError on a loss that is NaN.
+
+    Of several processes the first alone writes, and all stop after the same step.
+    """
     start = run.step(trainer.stage)
-    run.rewind_log(trainer.stage, start)
     if start:
         trainer.restore(run.load(trainer.stage))
+    accelerator.wait_for_everyone()  # the first may write once all have read
+    if accelerator.is_main_process:
+        run.rewind_log(trainer.stage, start)
     task = progress.add_task(trainer.stage, total=steps, completed=start, losses="")
-    with _stop_flag() as stopped:
+    with _stop_flag() as stopped, TrainingLog(run, trainer.stage, start) as log:
         for step in range(start + 1, steps + 1):
             began = time.perf_counter()
             losses = trainer.step(step)
             _require_finite(trainer.stage, step, losses)
-            run.log(trainer.stage, step, losses | {"seconds": time.perf_counter() - began})
             shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             progress.update(task, completed=step, losses=shown)
-            stopping = bool(stopped)  # read once: a Ctrl-C from here on is for the next step
-            if step % run.config.training.checkpoint_every == 0 or step == steps or stopping:
-                run.save(trainer.stage, step, trainer.state())
-            if on_step is not None:
-                on_step(step)
+            stopping = _agreed(accelerator, bool(stopped))  # read once: a Ctrl-C from here on is for the next step
+            if accelerator.is_main_process:
+                log.write(step, losses | {"seconds": time.perf_counter() - began})
+                if step % run.config.training.checkpoint_every == 0 or step == steps or stopping:
+                    run.save(trainer.stage, step, trainer.state())
+                if on_step is not None:
+                    on_step(step)
             if stopping:
                 raise StoppedError(
                     f"Stopped at {trainer.stage} step {step}; continue with --resume --run {run.folder}."
                 )
+    accelerator.wait_for_everyone()
 
 
-def training_progress() -> Progress:
-    """Return the progress bar of a training."""
+def _agreed(accelerator: Accelerator, stopping: bool) -> bool:
+    """Say whether any process was asked to stop."""
+    if accelerator.num_processes == 1:
+        return stopping
+    flag = torch.tensor(float(stopping), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum").item())
+
+
+def training_progress(accelerator: Accelerator) -> Progress:
+    """Return the progress bar of a training, which the first process alone shows."""
     return Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}", style="dim"),
+        disable=not accelerator.is_main_process,
     )
 
 
 def _require_finite(stage: str, step: int, losses: dict[str, float]) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
-        rate = "training.collocation_rate" if stage == "collocation" else "training.rate"
+        rate = {"outfit": "training.rate", "masks": "training.mask_rate"}.get(stage, "training.collocation_rate")
         raise RunError(
             f"{stage} step {step}: the loss {', '.join(bad)} is not finite; lower {rate} and resume from "
             "the last checkpoint."

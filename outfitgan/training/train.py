@@ -1,27 +1,33 @@
-"""The whole training of a run: the CCM first, then the generators against it; and the networks it leaves."""
+"""The trainings of a run: the CCM first, then the generators against it; and the mask generators."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from rich.progress import Progress, TaskID
 from torch import nn
 
 from outfitgan.config import Config, load_config, load_preset, override
-from outfitgan.data.outfits import open_outfits
+from outfitgan.data.augmentation import augmentation_of
+from outfitgan.data.store import OutfitStore, open_store
+from outfitgan.data.store_files import VARIANTS
 from outfitgan.errors import ConfigError
 from outfitgan.evaluation.pictures import sample_grid
 from outfitgan.files import partial_file
-from outfitgan.items import ItemKind
-from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.networks.generator import Generator
+from outfitgan.networks.efficientnet import load_efficientnet_lite0
 from outfitgan.networks.vgg import load_vgg16
-from outfitgan.training.batches import Batches, as_batch
+from outfitgan.training.batches import Batches, batch_of
 from outfitgan.training.collocation import CollocationTrainer
+from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import train_loop, training_progress
+from outfitgan.training.masks import MaskTrainer
+from outfitgan.training.networks import load_classifier
 from outfitgan.training.outfit import OutfitTrainer
-from outfitgan.training.runs import Run, unpack
+from outfitgan.training.runs import Run
 
 _SAMPLES = 4  # held-out outfits in each sample grid
 
@@ -30,50 +36,83 @@ def train_run(run: Run) -> None:
     """Train `run` from wherever it stands to its last step; raise StoppedError after Ctrl-C."""
     config = run.config
     # Loaded before the first step: missing weights are better heard of now than after the CCM's training.
-    vgg = load_vgg16(config.losses.vgg_weights) if config.losses.perceptual > 0 else None
-    with training_progress() as progress:
-        collocation = CollocationTrainer(config, _batches(config, config.model.collocation.input_size))
-        train_loop(run, collocation, config.training.collocation_steps, progress)
-        trainer = OutfitTrainer(config, _batches(config, config.model.image_size), load_classifier(run), vgg)
-        sampler = _Sampler(run, trainer)
-        train_loop(run, trainer, config.training.steps, progress, sampler.after_step)
+    features = perceptual_features(config)
+    accelerator = accelerator_for(config.training)
+    with training_progress(accelerator) as progress:
+        small = open_batches(config, config.model.collocation.input_size, accelerator, progress, VARIANTS)
+        collocation = CollocationTrainer(config, small, accelerator)
+        train_loop(run, collocation, config.training.collocation_steps, progress, accelerator)
+        batches = open_batches(config, config.model.image_size, accelerator, progress)
+        trainer = OutfitTrainer(config, batches, load_classifier(run), accelerator, features)
+        sampled = _sampler(run, trainer)
+        train_loop(run, trainer, config.training.steps, progress, accelerator, sampled)
 
 
-def _batches(config: Config, size: int) -> Batches:
-    return Batches(open_outfits(config.data, size, "train", config.training.seed), size, config.training.seed)
+def train_masks(run: Run) -> None:
+    """Train the run's mask generators to their last step; raise StoppedError after Ctrl-C."""
+    config = run.config
+    accelerator = accelerator_for(config.training)
+    with training_progress(accelerator) as progress:
+        batches = open_batches(config, config.model.image_size, accelerator, progress)
+        trainer = MaskTrainer(config, batches, accelerator)
+        train_loop(run, trainer, config.training.mask_steps, progress, accelerator)
 
 
-class _Sampler:
-    """Draws the same held-out outfits every `sample_every` steps and after the last."""
+def perceptual_features(config: Config) -> nn.Module | None:
+    """Return the frozen network of the perceptual loss, None at weight 0; raise ConfigError without its weights."""
+    if not config.losses.perceptual:
+        return None
+    if config.losses.perceptual_network == "vgg16":
+        return load_vgg16(config.losses.vgg_weights)
+    return load_efficientnet_lite0()
 
-    def __init__(self, run: Run, trainer: OutfitTrainer) -> None:
-        self.run, self.trainer = run, trainer
-        config = run.config
-        held_out = open_outfits(config.data, config.model.image_size, "test", config.training.seed)
-        self.batch = as_batch([held_out[index] for index in range(min(_SAMPLES, len(held_out)))])
 
-    def after_step(self, step: int) -> None:
-        training = self.run.config.training
-        if step % training.sample_every and step != training.steps:
+def open_split(config: Config, size: int, split: str) -> OutfitStore:
+    """Return a run's outfits of `split` at (size, size)."""
+    return open_store(config.data, size, split, config.training.seed, variants=0)
+
+
+def open_batches(config: Config, size: int, accelerator: Accelerator, progress: Progress, variants: int = 0) -> Batches:
+    """Return a run's training outfits at (size, size), decoded now if they were not before; see `open_store`."""
+    with accelerator.main_process_first():  # which decodes; the others find it done
+        store = open_store(config.data, size, "train", config.training.seed, _decoding(progress), variants)
+    for note in store.notes if accelerator.is_main_process else ():
+        progress.console.print(f"note: {note}", style="dim", markup=False, highlight=False)
+    augmentation = augmentation_of(config.data.augmentation)
+    return Batches(store, config.training.seed, augmentation, accelerator.process_index, accelerator.num_processes)
+
+
+def _decoding(progress: Progress) -> Callable[[int, int], None]:
+    """Return what shows outfits being decoded, as a task that appears with the first of them."""
+    tasks: list[TaskID] = []
+
+    def show(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(progress.add_task("decoding", losses=""))
+        progress.update(tasks[0], completed=done, total=total)
+
+    return show
+
+
+def _sampler(run: Run, trainer: OutfitTrainer) -> Callable[[int], None]:
+    """Return what draws the same held-out outfits with the averaged generators: once an epoch, say, and at the end."""
+    config, training = run.config, run.config.training
+    every = training.sample_every or trainer.batches.steps_an_epoch(training.batch)
+    held_out = open_split(config, config.model.image_size, "test")
+    rows = held_out.rows(list(range(min(_SAMPLES, len(held_out)))))
+    batch = batch_of(*held_out.gather(rows)).to(trainer.accelerator.device)
+    targets = config.model.targets
+
+    def after_step(step: int) -> None:
+        if step % every and step != training.steps:
             return
         with torch.inference_mode():
-            fakes = self.trainer.generate(self.batch)
-        with partial_file(self.run.folder / "samples" / f"{step:06d}.png") as partial:
-            sample_grid(self.batch, fakes, self.run.config.model.source).save(partial, format="PNG")
+            made = trainer.averaged(batch.image(config.model.source), batch.masks_of(targets))  # (B, T, 3, S, S)
+        with partial_file(run.folder / "samples" / f"{step:06d}.png") as partial:
+            items = dict(zip(targets, made.unbind(dim=1), strict=True))
+            sample_grid(batch, items, config.model.source).save(partial, format="PNG")
 
-
-def load_generators(run: Run) -> dict[ItemKind, Generator]:
-    """Return the run's trained generators, ready for inference."""
-    generators = nn.ModuleDict({kind: Generator(run.config.model) for kind in run.config.model.targets})
-    unpack("generator", generators, run.load("outfit"))
-    return {ItemKind(kind): network.eval() for kind, network in generators.items()}  # type: ignore[misc]
-
-
-def load_classifier(run: Run) -> CollocationClassifier:
-    """Return the run's trained CCM, ready for inference."""
-    classifier = CollocationClassifier(run.config.model)
-    unpack("collocation", classifier, run.load("collocation"))
-    return classifier.eval()
+    return after_step
 
 
 def chosen_config(preset: str | None, path: Path | None, changes: dict[str, Any]) -> Config:
