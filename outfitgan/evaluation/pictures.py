@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
-_INK, _FAINT, _GROUND = (32, 33, 36), (110, 114, 120), (255, 255, 255)
+INK, FAINT, GROUND = (32, 33, 36), (110, 114, 120), (255, 255, 255)
 _TILE, _GAP = 256, 20
 
 
@@ -35,10 +35,10 @@ def sample_grid(batch: Batch, fakes: dict[ItemKind, Tensor], source: ItemKind) -
     """Return one row an outfit: the source, then mask, generated and real item of each target."""
     rows = []
     for index in range(batch.images.shape[0]):
-        tiles = [_from_tensor(batch.image(source)[index])]
+        tiles = [from_tensor(batch.image(source)[index])]
         for kind, fake in fakes.items():
             mask = batch.mask(kind)[index].expand(3, -1, -1) * 2 - 1  # (3, S, S)
-            tiles += [_from_tensor(mask), _from_tensor(fake[index]), _from_tensor(batch.image(kind)[index])]
+            tiles += [from_tensor(mask), from_tensor(fake[index]), from_tensor(batch.image(kind)[index])]
         rows.append(np.concatenate(tiles, axis=1))
     return Image.fromarray(np.concatenate(rows, axis=0))
 
@@ -55,16 +55,16 @@ def outfit_sheet(
     kinds = [kind for kind in COLLOCATION_ORDER if kind == source_kind or kind in items]
     sections = ["reference masks", "outfit"] + (["taken from"] if correspondences else [])
     left, top, pitch = 180, 84, _TILE + _GAP
-    sheet = Image.new("RGB", (left + len(kinds) * pitch, top + len(sections) * pitch + 8), _GROUND)
+    sheet = Image.new("RGB", (left + len(kinds) * pitch, top + len(sections) * pitch + 8), GROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 18), "OutfitGAN", fill=_INK, font=_font(26))
+    draw.text((_GAP, 18), "OutfitGAN", fill=INK, font=font(26))
     if compatibility is not None:
-        draw.text((left, 22), f"compatibility {compatibility:.2f}", fill=_INK, font=_font(20))
+        draw.text((left, 22), f"compatibility {compatibility:.2f}", fill=INK, font=font(20))
     for column, kind in enumerate(kinds):
         title = f"{kind} (source)" if kind == source_kind else kind.value
-        draw.text((left + column * pitch, 54), title, fill=_FAINT, font=_font(18))
+        draw.text((left + column * pitch, 54), title, fill=FAINT, font=font(18))
     for row, section in enumerate(sections):
-        draw.text((_GAP, top + row * pitch + _TILE // 2), section, fill=_FAINT, font=_font(16))
+        draw.text((_GAP, top + row * pitch + _TILE // 2), section, fill=FAINT, font=font(16))
         for column, kind in enumerate(kinds):
             tile = _tile(section, kind, source, source_kind, masks, items, correspondences or {})
             if tile is not None:
@@ -123,11 +123,13 @@ def _paste(sheet: Image.Image, tile: Pixels, x: int, y: int) -> None:
     ImageDraw.Draw(sheet).rectangle((x, y, x + _TILE - 1, y + _TILE - 1), outline=(222, 224, 228))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font at a size in pixels."""
     return ImageFont.load_default(size)
 
 
-def _from_tensor(image: Tensor) -> Pixels:
+def from_tensor(image: Tensor) -> Pixels:
+    """Return (S, S, 3) of an image (3, S, S) in [-1, 1]."""
     scaled = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round()  # (3, S, S)
     return scaled.permute(1, 2, 0).byte().numpy()
 

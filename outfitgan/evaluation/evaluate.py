@@ -1,0 +1,69 @@
+"""`outfitgan evaluate`: a run's metrics on held-out outfits, as a table, JSON and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from torch import Tensor
+
+from outfitgan.config import Config, override
+from outfitgan.evaluation.classifier import measure_classifier
+from outfitgan.evaluation.correspondence import Looking, correspondence_sheet
+from outfitgan.evaluation.judge import Judge
+from outfitgan.evaluation.pictures import sample_grid
+from outfitgan.evaluation.table import Metric, show_metrics, write_metrics
+from outfitgan.files import partial_file
+from outfitgan.networks.architectures import OutfitGenerator, alignments_of
+from outfitgan.training.networks import load_classifier, load_generator
+from outfitgan.training.runs import Run
+from outfitgan.training.scorer import load_scorer
+
+_ROWS = 8  # outfits in the sample picture
+_SHEETS = 3  # correspondence pictures
+
+
+def evaluate_run(
+    run: Run,
+    output: Path,
+    console: Console,
+    count: int = 0,  # held-out outfits at the most; 0 for all
+    data: str | None = None,  # another data set than the run's, with its folder
+    root: str | None = None,
+) -> list[Metric]:
+    """Measure a run's generators, CCM and scorer; write metrics.json, outfits.png and correspondence-<n>.png.
+
+    The scorer of FCTS is trained first where the run has none.
+    """
+    config = override(run.config, {"data.name": data, "data.root": root})
+    generator, classifier, scorer = load_generator(run), load_classifier(run), load_scorer(run)
+    judge = Judge(config, scorer, count)
+    console.print(f"Generating {len(judge.names)} outfits of {config.data.name}, test split ...", style="dim")
+    made = judge.generate(generator)  # (N, T, 3, S, S)
+    metrics = judge.measure(made)
+    metrics += measure_classifier(classifier, config, "CCM") + measure_classifier(scorer, config, "scorer")
+    show_metrics(metrics, f"{run.folder}: {config.data.name}, test split", console)
+    write_metrics(metrics, output / "metrics.json")
+    write_pictures(judge, generator, made, config, output)
+    return metrics
+
+
+def write_pictures(judge: Judge, generator: OutfitGenerator, made: Tensor, config: Config, output: Path) -> None:
+    """Write outfits.png, and where the generator has SAMs, where they looked."""
+    targets = config.model.targets
+    rows = judge.batch.first(_ROWS)
+    items = {kind: made[:_ROWS, index] for index, kind in enumerate(targets)}
+    with partial_file(output / "outfits.png") as partial:
+        sample_grid(rows, items, config.model.source).save(partial, format="PNG")
+    looking = {kind: cast(Looking, module) for kind, module in alignments_of(generator).items()}
+    for number in range(min(_SHEETS, len(judge.names)) if looking else 0):
+        sheet = correspondence_sheet(
+            looking,
+            judge.batch.image(config.model.source)[number],
+            {kind: judge.batch.mask(kind)[number] for kind in targets},
+            {kind: item[number] for kind, item in items.items()},
+            config.model.alignment_grid,
+        )
+        with partial_file(output / f"correspondence-{number}.png") as partial:
+            sheet.save(partial, format="PNG")
