@@ -7,6 +7,7 @@ comment names a source.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -240,9 +241,25 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         *parents, leaf = dotted.split(".")
         table = data
         for parent in parents:
+            if not isinstance(table.get(parent), dict):
+                raise ConfigError(f"There is no field '{dotted}': the config has {', '.join(table)} there.")
             table = table[parent]
         table[leaf] = value
     return _validate(data, "the options")
+
+
+def parse_fields(options: Sequence[str]) -> dict[str, Any]:
+    """Return what FIELD=VALUE options say, as `override` takes it; a value is TOML, or else a plain word."""
+    fields: dict[str, Any] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set takes FIELD=VALUE, as in --set training.steps=500, not '{option}'.")
+        try:
+            fields[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            fields[name.strip()] = text.strip()
+    return fields
 
 
 def save_config(config: Config, path: Path) -> None:

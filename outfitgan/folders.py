@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from outfitgan.config import Config, load_config
 from outfitgan.errors import RunError
+
+_EXPORTED = ("collocation", "masks", "outfit")
+"""Stages whose networks become graphs; an evaluation adds its scorer to the checkpoints, which makes no graph stale."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class RunFolder:
         return load_config(self.path / "config.toml")
 
     def weights(self) -> str:
-        """Return a digest of the run's current checkpoints, empty if there are none."""
+        """Return a digest of the checkpoints that graphs are exported from, empty if there are none.
+
+        Raises RunError if their index cannot be read.
+        """
         index = self.path / "checkpoints" / "checkpoints.json"
-        return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else ""
+        if not index.is_file():
+            return ""
+        try:
+            entries = json.loads(index.read_text(encoding="utf-8"))
+            exported = {stage: entries[stage] for stage in _EXPORTED if entries.get(stage)}
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{index} is not readable ({error}); restore it or train the run again.") from error
+        return hashlib.sha256(json.dumps(exported, sort_keys=True).encode()).hexdigest() if exported else ""

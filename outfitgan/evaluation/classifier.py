@@ -24,8 +24,8 @@ _WRONG = 3  # wrong choices of a blank, as in the published Polyvore questions
 def measure_classifier(classifier: nn.Module, config: Config, name: str) -> list[Metric]:
     """Return the AUC against hard negatives and the fill-in-the-blank accuracy on the held-out outfits.
 
-    A blank is every item of every outfit in turn; the wrong choices are the same kind's items of other outfits, so
-    chance is 1 in 4.
+    A blank is every item of every outfit in turn, unless all outfits share it; the wrong choices are the same kind's
+    items of other outfits, so chance is 1 in 4.
     """
     store = open_store(config.data, config.model.collocation.input_size, "test", config.training.seed)
     indices = range(len(store))
@@ -51,6 +51,8 @@ def _blanks(store: OutfitStore) -> tuple[list[NDArray[np.int64]], list[str]]:
     for index, own in enumerate(rows):
         for place in range(len(COLLOCATION_ORDER)):
             wrong = [other for other in range(len(rows)) if rows[other, place] != own[place]]
+            if not wrong:
+                continue
             chosen = rng.choice(wrong, size=_WRONG, replace=len(wrong) < _WRONG)
             outfits.append(own)
             for other in chosen:

@@ -56,6 +56,8 @@ def write_pictures(judge: Judge, generator: OutfitGenerator, made: Tensor, confi
     items = {kind: made[:_ROWS, index] for index, kind in enumerate(targets)}
     with partial_file(output / "outfits.png") as partial:
         sample_grid(rows, items, config.model.source).save(partial, format="PNG")
+    for stale in output.glob("correspondence-*.png"):  # of an evaluation of more outfits
+        stale.unlink()
     looking = {kind: cast(Looking, module) for kind, module in alignments_of(generator).items()}
     for number in range(min(_SHEETS, len(judge.names)) if looking else 0):
         sheet = correspondence_sheet(

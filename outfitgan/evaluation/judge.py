@@ -91,8 +91,8 @@ class Judge:
             (f"KID ({network.name})", "lower", lambda p, r: kernel_interval(self.features[p], features[p], r)),
             ("mask IoU", "higher", _mean(inside)),
             ("border spots", "lower", _mean(spots)),
-            ("sharpness ratio", "higher", lambda p, r: geometric_mean_interval(sharp[p], r)),
-            ("texture diversity ratio", "higher", lambda p, r: texture_collapse_interval(woven[p], cloth[p], r)),
+            ("sharpness ratio", "near 1", lambda p, r: geometric_mean_interval(sharp[p], r)),
+            ("texture diversity ratio", "near 1", lambda p, r: texture_collapse_interval(woven[p], cloth[p], r)),
         ]
         metrics = [
             Metric(name, kind, of(part, draws), better)

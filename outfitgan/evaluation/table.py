@@ -16,9 +16,9 @@ from outfitgan.evaluation.metrics.bootstrap import Interval
 from outfitgan.files import atomic_write
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 
-Better = Literal["higher", "lower"]
+Better = Literal["higher", "lower", "near 1"]
 Kind = ItemKind | Literal["all"]
-_ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓"}
+_ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓", "near 1": "→1"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def show_metrics(metrics: Sequence[Metric], title: str, console: Console) -> Non
     present = {metric.kind for metric in metrics}
     order: tuple[Kind, ...] = (*COLLOCATION_ORDER, "all")
     columns = [kind for kind in order if kind in present]
-    table = Table(title=Text(title), caption=_caption(metrics))
+    table = Table(title=Text(title))
     table.add_column("metric")
     for kind in columns:
         table.add_column(kind, justify="right")
@@ -46,6 +46,8 @@ def show_metrics(metrics: Sequence[Metric], title: str, console: Console) -> Non
         arrow = _ARROWS[next(iter(row.values())).better]
         table.add_row(Text(f"{name} {arrow}"), *(_cell(row.get(kind)) for kind in columns))
     console.print(table)
+    if (caption := _caption(metrics)) is not None:
+        console.print(caption)
     for note in dict.fromkeys((metric.name, metric.note) for metric in metrics if metric.note):
         console.print(Text(": ".join(note), style="yellow"))
 
@@ -68,4 +70,4 @@ def _caption(metrics: Sequence[Metric]) -> Text | None:
     if not counts:
         return None
     over = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return Text(f"↑ higher is better, ↓ lower; in brackets the bootstrap interval over {over} outfits")
+    return Text(f"↑ higher is better, ↓ lower, →1 near 1; in brackets the bootstrap interval over {over} outfits")

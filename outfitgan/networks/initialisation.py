@@ -8,7 +8,7 @@ from torch import nn
 
 from outfitgan.config import Initialisation
 
-_Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+_Weighted = nn.Conv2d | nn.Linear
 
 
 def he(module: nn.Module) -> None:

@@ -103,10 +103,11 @@ def match_weights(target: Tensor, source: Tensor, temperature: float, positions:
         (B, P, Hs, Ws) float32, each position's adding up to 1.
 
     Raises:
-        InputError: on shapes, dtypes or a temperature that do not fit.
+        InputError: on shapes, dtypes, a temperature or positions that do not fit.
 
     """
     _check(target, source, temperature)
+    _check_positions(positions, target)
     queries = _positions(target)  # (B, N, C)
     rows = queries.gather(1, positions.unsqueeze(2).expand(-1, -1, queries.shape[2]))  # (B, P, C)
     weights = _logits(rows, _positions(source), temperature).softmax(dim=-1)  # (B, P, M)
@@ -177,3 +178,13 @@ def _check(target: Tensor, source: Tensor, temperature: float, values: Tensor | 
     if len({tensor.dtype for tensor in tensors.values()}) != 1:
         dtypes = ", ".join(f"{name} {tensor.dtype}" for name, tensor in tensors.items())
         raise InputError(f"correlate needs one dtype, not {dtypes}; cast them first.")
+
+
+def _check_positions(positions: Tensor, target: Tensor) -> None:
+    batch, cells = target.shape[0], target.shape[2] * target.shape[3]
+    if positions.dim() != 2 or positions.shape[0] != batch or positions.dtype != torch.int64:
+        raise InputError(
+            f"match_weights takes int64 positions ({batch}, P), not {positions.dtype} {tuple(positions.shape)}."
+        )
+    if positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < cells:
+        raise InputError(f"match_weights takes positions of 0 to {cells - 1}: row * width + column in the target.")

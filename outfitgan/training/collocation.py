@@ -22,7 +22,7 @@ from outfitgan.training.batches import Batch, Batches
 from outfitgan.training.device import require_even_shares
 from outfitgan.training.losses import compatibility
 from outfitgan.training.runs import pack, pack_optimizer, unpack, unpack_optimizer
-from outfitgan.training.steps import as_floats, descend
+from outfitgan.training.steps import as_floats, descend, rate_at, set_rate
 
 _LEAST = 2  # items that hiding leaves of an outfit
 
@@ -99,6 +99,9 @@ class CollocationTrainer:
 
     def step(self, step: int) -> dict[str, float]:
         """Train on as many outfits as negatives of them; return the loss and the accuracy."""
+        training = self.config.training
+        rate = rate_at(training.schedule, training.collocation_rate, step, training.collocation_steps)
+        set_rate(self.optimizer, rate)
         self.objective.train()
         outfits = [self.batches.real(step, self.half), self.batches.incompatible(step, self.half)]
         images = torch.cat([part.images for part in outfits])  # (2B, 4, 3, S, S)

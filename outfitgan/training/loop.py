@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import Tensor
 
 from outfitgan.errors import RunError
@@ -91,10 +92,12 @@ def training_progress(accelerator: Accelerator) -> Progress:
     """Return the progress bar of a training, which the first process alone shows."""
     return Progress(
         TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}", style="dim"),
+        # In a narrow terminal the losses are cut, not the counts.
+        TextColumn("{task.fields[losses]}", style="dim", table_column=Column(no_wrap=True, ratio=1)),
+        expand=True,
         disable=not accelerator.is_main_process,
     )
 

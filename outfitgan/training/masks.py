@@ -18,7 +18,7 @@ from outfitgan.training.batches import Batch, Batches
 from outfitgan.training.device import require_even_shares
 from outfitgan.training.losses import lsgan
 from outfitgan.training.runs import pack, pack_optimizer, unpack, unpack_optimizer
-from outfitgan.training.steps import as_floats, descend
+from outfitgan.training.steps import as_floats, descend, rate_at, set_rate
 
 
 class MaskGenerators(nn.Module):
@@ -72,7 +72,10 @@ class MaskTrainer:
 
     def step(self, step: int) -> dict[str, float]:
         """Train discriminators, then generators, on the batch of `step`."""
-        batch = self.batches.real(step, self.config.training.mask_batch).to(self.accelerator.device)
+        training = self.config.training
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            set_rate(optimizer, rate_at(training.schedule, training.mask_rate, step, training.mask_steps))
+        batch = self.batches.real(step, training.mask_batch).to(self.accelerator.device)
         source, masks = batch.image(self.config.model.source), batch.masks_of(self.config.model.targets)
         made = self._generate(source)  # (B, T, 1, S, S)
         return as_floats(

@@ -17,11 +17,13 @@ from outfitgan.evaluation.pictures import (
     Correspondence,
     contact_sheet,
     correspondence_colours,
+    font,
+    from_tensor,
     outfit_sheet,
     sample_grid,
 )
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
-from outfitgan.training.batches import as_batch
+from outfitgan.training.batches import batch_of
 
 Pixels = NDArray[np.uint8]
 
@@ -77,7 +79,11 @@ def enlarged(cells: NDArray[np.float64], size: int = TILE) -> NDArray[np.float64
 def test_a_sample_grid_has_source_mask_made_and_real_in_a_row(count: int, source: ItemKind) -> None:
     outfits = [open_outfits(DataConfig(count=4), 32, "test", 0)[index] for index in range(count)]
     fakes = {kind: torch.randn(count, 3, 32, 32) for kind in targets_of(source)}  # beyond [-1, 1] too
-    picture = np.asarray(sample_grid(as_batch(outfits), fakes, source))
+    images, masks = (
+        np.array([[getattr(outfit.items[kind], layer) for kind in COLLOCATION_ORDER] for outfit in outfits])
+        for layer in ("image", "mask")
+    )
+    picture = np.asarray(sample_grid(batch_of(images, masks), fakes, source))
     assert picture.shape == (32 * count, 32 * 10, 3)
     for row, outfit in enumerate(outfits):
         expected = [outfit.items[source].image]
@@ -88,6 +94,26 @@ def test_a_sample_grid_has_source_mask_made_and_real_in_a_row(count: int, source
         for column, pixels in enumerate(expected):
             found = picture[row * 32 : (row + 1) * 32, column * 32 : (column + 1) * 32].astype(int)
             assert np.abs(found - pixels).max() <= (1 if column % 3 == 2 else 0), (row, column)
+
+
+def test_a_tensor_is_rounded_to_the_nearest_level_and_cut_at_white_and_black() -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    for nudge in (-0.4, 0.0, 0.4):  # of a level
+        image = torch.from_numpy((levels + nudge) / 127.5 - 1).permute(2, 0, 1)
+        pixels = from_tensor(image.requires_grad_())
+        assert pixels.dtype == np.uint8
+        assert np.array_equal(pixels, levels)
+    beyond = from_tensor(torch.tensor([-3.0, 3.0, float("inf")]).reshape(3, 1, 1).half())
+    assert beyond.flatten().tolist() == [0, 255, 255]
+
+
+def test_letters_have_the_size_that_is_asked_for() -> None:
+    heights = []
+    for size in (15, 30, 60):
+        _, top, _, bottom = font(size).getbbox("Hx")
+        heights.append(bottom - top)
+        assert 0.5 * size < bottom - top < size
+    assert heights == sorted(heights)
 
 
 def test_a_contact_sheet_has_one_row_an_outfit() -> None:

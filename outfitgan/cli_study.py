@@ -1,0 +1,105 @@
+"""The verbs of a study: `outfitgan evaluate` and `outfitgan experiment`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from outfitgan.errors import ConfigError, RunError
+
+app = typer.Typer()
+_out = Console(highlight=False)
+
+EXPERIMENTS = {
+    "sam-ablation": "the SAM against plain concatenation",
+    "collocation-weight": "the weight of the CCM's loss, swept against the perceptual loss",
+    "sequence-order": "all 24 orders in which the CCM may read an outfit",
+    "correspondence": "where a trained run's SAMs look (--run)",
+    "baselines": "against pix2pix and pix2pixHD, same outfits and steps",
+    "dataset-independence": "trained on one data set, judged on another (--on, twice)",
+    "failure-signs": "the paper's failure signs, measured on generators made to show them",
+    "shared-generator": "one generator for all kinds against one for each",
+    "hires": "one more stage against the full size all through",
+}
+_LISTING = "\n\n".join(f"{name}: {what}." for name, what in EXPERIMENTS.items())
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)],
+    output: Annotated[Path | None, typer.Option(help="Where to write; <run>/evaluation if nothing is said.")] = None,
+    count: Annotated[int, typer.Option(min=0, help="Held-out outfits at the most; 0 takes all.")] = 0,
+    name: Annotated[str | None, typer.Option("--data", help="Another data set than the run's to judge it on.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where that data set lies.")] = None,
+) -> None:
+    """Measure a run on held-out outfits: a table with bootstrap intervals, metrics.json and pictures."""
+    from outfitgan.evaluation.evaluate import evaluate_run
+    from outfitgan.training.runs import Run
+
+    folder = output or run / "evaluation"
+    evaluate_run(
+        Run.open(run), folder, Console(highlight=False), count, name, None if root is None else _absolute(root)
+    )
+    _out.print(f"Wrote {folder}/metrics.json; look at {folder}/outfits.png.", markup=False, soft_wrap=True)
+
+
+@app.command(
+    help=f"Run one experiment to its table, plot and JSON; Ctrl-C stops it, the same command goes on.\n\n{_LISTING}"
+)
+def experiment(
+    experiment: Annotated[str, typer.Argument(help="Which one; see below.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder for runs, measurements and the report.")],
+    preset: Annotated[str, typer.Option(help="What all arms share.")] = "study",
+    config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
+    name: Annotated[str | None, typer.Option("--data", help="The data set; synthetic if nothing is said.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where the data set lies; not for synthetic.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings of each arm.")] = 3,
+    count: Annotated[int, typer.Option(min=0, help="Held-out outfits that are measured; 0 takes all.")] = 256,
+    fields: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the config, as training.steps=500.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run that correspondence looks at.")] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME=FOLDER of a data set, for dataset-independence.")
+    ] = None,
+) -> None:
+    """Run one experiment; its help is built above, from the list."""
+    if experiment not in EXPERIMENTS:
+        raise ConfigError(f"There is no experiment '{experiment}'; choose from {', '.join(EXPERIMENTS)}.")
+    from outfitgan.config import load_config, load_preset, override, parse_fields
+    from outfitgan.experiments.arms import Settings
+
+    changes: dict[str, Any] = {"data.name": name, "data.root": None if root is None else _absolute(root)}
+    shared = override(load_config(config) if config else load_preset(preset), changes | parse_fields(fields or []))
+    settings = Settings(output, shared, tuple(range(seeds)), count, Console(highlight=False))
+    _run(experiment, settings, run, on or [])
+
+
+def _run(name: str, settings: Any, run: Path | None, on: list[str]) -> None:
+    from importlib import import_module
+
+    module = import_module(f"outfitgan.experiments.{name.replace('-', '_')}")
+    if name == "correspondence":
+        from outfitgan.training.runs import Run
+
+        if run is None:
+            raise RunError("correspondence looks at a trained run: give --run FOLDER.")
+        module.run(settings, Run.open(run))
+    elif name == "dataset-independence":
+        module.run(settings, tuple(_source(settings.config.data, text) for text in on))
+    else:
+        module.run(settings)
+
+
+def _source(data: Any, text: str) -> Any:
+    name, _, folder = text.partition("=")
+    return dataclasses.replace(data, name=name, root=_absolute(folder) if folder else "")
+
+
+def _absolute(root: str) -> str:
+    """Return a path that a resume started elsewhere will find."""
+    return str(Path(root).resolve()) if root else ""
