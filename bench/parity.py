@@ -5,39 +5,29 @@ Each hop makes every item, aligns it, and scores the outfit of its own items, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
-from torch import nn
 
+from bench.hops import Hop, Request, by_engines, by_reference, by_torch, served, whole
 from bench.subject import measured_repository
-from engines.store import EngineStore, open_engine
-from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
+from engines.store import EngineStore
 from export.exported import find_graphs
-from export.graphs import run_contracts
 from export.parity import IDENTICAL_DB
 from outfitgan.data.outfits import open_outfits
 from outfitgan.errors import UnsupportedError
 from outfitgan.folders import RunFolder
-from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.training.runs import Run
-from outfitgan.training.train import load_classifier, load_generators
 from serving.client import OutfitClient
 from serving.pipeline import run_engines
 from serving.server import TritonServer
 
-Arrays = Mapping[str, NDArray[Any]]
-Graphs = Callable[[str, Arrays], Arrays]  # graph name, feeds -> outputs
-Request = tuple[NDArray[np.uint8], dict[ItemKind, NDArray[np.uint8]]]  # source (S, S, 3), masks (S, S, 1)
-Hop = Callable[[Request], dict[str, NDArray[Any]]]
+Outcome = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,8 @@ class HopParity:
     image_psnr_db: float  # against the hop before
     image_psnr_torch_db: float  # against torch in FP32
     image_levels: float  # largest difference from torch in FP32, of 255
-    warped_psnr_db: float  # the SAM's features, against torch in FP32
+    warped_psnr_db: float | None  # the SAM's features, against torch in FP32; None without a SAM
+    mask_psnr_db: float | None  # generated masks, against torch in FP32; None without mask generators
     compatibility: float  # largest difference from torch in FP32
     nan_count: int
 
@@ -80,23 +71,22 @@ def parity_table(run: Run) -> tuple[list[HopParity], list[str]]:
 
 
 def _chains(run: Run, stack: ExitStack) -> tuple[dict[str, dict[str, Hop]], list[str]]:
-    targets = run.config.model.targets
+    model, folder = run.config.model, RunFolder(run.folder)
     server = stack.enter_context(TritonServer(measured_repository(run)))
     client = stack.enter_context(OutfitClient(server.grpc_url))
-    reference = _reference(run.folder / "graphs", "fp32")
     fp32 = {
-        "torch": _whole(_torch(run, torch.float32), targets),
-        "ONNX reference": _whole(reference, targets),
-        "onnxruntime": _whole(_engines(run_engines(RunFolder(run.folder), "onnxruntime", "fp32"), stack), targets),
-        "openvino": _whole(_engines(run_engines(RunFolder(run.folder), "openvino", "fp32"), stack), targets),
-        "tritonserver": _served(client),
+        "torch": whole(by_torch(run, torch.float32), model),
+        "ONNX reference": whole(by_reference(folder.graphs, "fp32"), model),
+        "onnxruntime": whole(by_engines(run_engines(folder, "onnxruntime", "fp32"), stack), model),
+        "openvino": whole(by_engines(run_engines(folder, "openvino", "fp32"), stack), model),
+        "tritonserver": served(client),
     }
-    fp16 = {"ONNX reference": _whole(_reference(run.folder / "graphs", "fp16"), targets)}
-    bf16 = {"torch": _whole(_torch(run, torch.bfloat16), targets)}
+    fp16 = {"ONNX reference": whole(by_reference(folder.graphs, "fp16"), model)}
+    bf16 = {"torch": whole(by_torch(run, torch.bfloat16), model)}
     refused: list[str] = []
     try:
-        store, graphs = EngineStore(run.folder / "engines"), find_graphs(run.folder / "graphs", "fp32")
-        bf16["openvino"] = _whole(_engines(store.build_all(graphs, "openvino", "bf16"), stack), targets)
+        engines = EngineStore(folder.engines).build_all(find_graphs(folder.graphs, "fp32"), "openvino", "bf16")
+        bf16["openvino"] = whole(by_engines(engines, stack), model)
     except UnsupportedError as error:
         refused.append(f"openvino bf16: {error}")
     return {"fp32": fp32, "fp16": fp16, "bf16": bf16}, refused
@@ -117,82 +107,15 @@ def _requests(run: Run) -> Iterator[Request]:
     yield np.full((size, size, 3), 255, np.uint8), dict.fromkeys(model.targets, pixel)
 
 
-def _whole(graphs: Graphs, targets: tuple[ItemKind, ...]) -> Hop:
-    """Return the hop that makes, aligns and scores an outfit with one way of running a graph."""
+def _compare(chain: str, name: str, before: list[Outcome], first: list[Outcome], outcomes: list[Outcome]) -> HopParity:
+    def pairs(references: list[Outcome], suffix: str) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        return [(r[key], o[key]) for r, o in zip(references, outcomes, strict=True) for key in r if suffix in key]
 
-    def hop(request: Request) -> dict[str, NDArray[Any]]:
-        source, masks = request
-        made: dict[str, NDArray[Any]] = {}
-        for kind in targets:
-            feeds = {"SOURCE": source[None], "MASK": masks[kind][None]}
-            made[f"{kind}.IMAGE"] = graphs(f"generator_{kind}", feeds)["IMAGE"]
-            made[f"{kind}.WARPED"] = graphs(f"alignment_{kind}", feeds)["WARPED"]
-        outfit = {kind.name: made.get(f"{kind}.IMAGE", source[None]) for kind in COLLOCATION_ORDER}
-        return made | {"COMPATIBILITY": graphs("collocation", outfit)["COMPATIBILITY"]}
-
-    return hop
-
-
-def _served(client: OutfitClient) -> Hop:
-    def hop(request: Request) -> dict[str, NDArray[Any]]:
-        source, masks = request
-        answer = client.generate(source, masks, list(masks))
-        made: dict[str, NDArray[Any]] = {f"{kind}.IMAGE": image[None] for kind, image in answer.images.items()}
-        for kind, mask in masks.items():
-            made[f"{kind}.WARPED"] = client.align(kind, source, mask)["WARPED"][None]
-        return made | {"COMPATIBILITY": np.array([[answer.compatibility]], np.float32)}
-
-    return hop
-
-
-def _torch(run: Run, dtype: torch.dtype) -> Graphs:
-    generators = load_generators(run)
-    modules: dict[str, nn.Module] = {f"generator_{kind}": GeneratorGraph(g) for kind, g in generators.items()}
-    modules |= {f"alignment_{kind}": AlignmentGraph(g.alignment) for kind, g in generators.items()}
-    modules["collocation"] = CollocationGraph(load_classifier(run))
-    contracts = run_contracts(run.config.model)
-    modules = {name: module.to(dtype).eval() for name, module in modules.items()}
-
-    def graphs(name: str, feeds: Arrays) -> Arrays:
-        contract = contracts[name]
-        with torch.inference_mode():
-            found = modules[name](*(torch.from_numpy(feeds[spec.name]) for spec in contract.inputs))
-        tensors = found if isinstance(found, tuple) else (found,)
-        return {spec.name: tensor.numpy() for spec, tensor in zip(contract.outputs, tensors, strict=True)}
-
-    return graphs
-
-
-def _reference(folder: Path, precision: str) -> Graphs:
-    evaluators = {name: ReferenceEvaluator(onnx.load(g.path)) for name, g in find_graphs(folder, precision).items()}
-
-    def graphs(name: str, feeds: Arrays) -> Arrays:
-        evaluator = evaluators[name]
-        with np.errstate(over="ignore"):  # its LSTM's sigmoid overflows to the right answer, 0
-            return dict(zip(evaluator.output_names, evaluator.run(None, dict(feeds)), strict=True))
-
-    return graphs
-
-
-def _engines(folders: Mapping[str, Path], stack: ExitStack) -> Graphs:
-    engines = {name: stack.enter_context(open_engine(folder)) for name, folder in folders.items()}
-    return lambda name, feeds: engines[name].run(dict(feeds))
-
-
-def _compare(
-    chain: str,
-    name: str,
-    before: list[dict[str, NDArray[Any]]],
-    first: list[dict[str, NDArray[Any]]],
-    outcomes: list[dict[str, NDArray[Any]]],
-) -> HopParity:
-    def worst_psnr(references: list[dict[str, NDArray[Any]]], suffix: str) -> float:
-        pairs = [(r[key], o[key]) for r, o in zip(references, outcomes, strict=True) for key in r if suffix in key]
-        return min(psnr(r, o, 255 if suffix == "IMAGE" else float(np.abs(r).max())) for r, o in pairs)
+    def worst_psnr(references: list[Outcome], suffix: str) -> float:
+        return min(psnr(r, o, 255 if r.dtype == np.uint8 else np.abs(r).max()) for r, o in pairs(references, suffix))
 
     def worst_difference(suffix: str) -> float:
-        pairs = [(r[key], o[key]) for r, o in zip(first, outcomes, strict=True) for key in r if suffix in key]
-        return max(float(np.abs(r.astype(np.float64) - o).max()) for r, o in pairs)
+        return max(float(np.abs(r.astype(np.float64) - o).max()) for r, o in pairs(first, suffix))
 
     nan = sum(int(np.isnan(array).sum()) for outcome in outcomes for array in outcome.values())
     return HopParity(
@@ -201,7 +124,8 @@ def _compare(
         image_psnr_db=round(worst_psnr(before, "IMAGE"), 1),
         image_psnr_torch_db=round(worst_psnr(first, "IMAGE"), 1),
         image_levels=worst_difference("IMAGE"),
-        warped_psnr_db=round(worst_psnr(first, "WARPED"), 1),
+        warped_psnr_db=round(worst_psnr(first, "WARPED"), 1) if pairs(first, "WARPED") else None,
+        mask_psnr_db=round(worst_psnr(first, "MASK"), 1) if pairs(first, "MASK") else None,
         compatibility=worst_difference("COMPATIBILITY"),
         nan_count=nan,
     )

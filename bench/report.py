@@ -19,16 +19,17 @@ from outfitgan.files import atomic_write
 def show_parity(rows: Sequence[HopParity], refused: Sequence[str], console: Console) -> None:
     """Print the parity table and what could not be measured here."""
     title = "Parity: the worst PSNR in dB over all requests and items"
-    caption = "levels (of 255), SAM (warped features) and score (compatibility) are against torch fp32"
+    caption = "levels (of 255), SAM (warped features), masks (generated) and score (compatibility): against torch fp32"
     table = Table(title=title, caption=caption)
     for name in ("chain", "hop"):
         table.add_column(name, no_wrap=True)
-    for name in ("hop before", "torch", "levels", "SAM", "score", "NaN"):
+    for name in ("hop before", "torch", "levels", "SAM", "masks", "score", "NaN"):
         table.add_column(name, justify="right")
     for row in rows:
         decibels = (row.image_psnr_db, row.image_psnr_torch_db)
-        cells = [*map(decibel, decibels), f"{row.image_levels:.0f}", decibel(row.warped_psnr_db)]
-        table.add_row(row.chain, row.hop, *cells, f"{row.compatibility:.1e}", str(row.nan_count))
+        features = (row.warped_psnr_db, row.mask_psnr_db)
+        cells = [*map(decibel, decibels), f"{row.image_levels:.0f}", *map(decibel, features)]
+        table.add_row(row.chain, row.hop, *cells, f"{row.compatibility:.0e}", str(row.nan_count))
     console.print(table)
     _not_measured(refused, console)
 
@@ -42,34 +43,57 @@ def write_parity(rows: Sequence[HopParity], refused: Sequence[str], path: Path) 
 
 def show_latency(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any], console: Console) -> None:
     """Print the latency table and what could not be measured here."""
-    size, millions = facts["image_size"], facts["parameters"]["generator"] / 1e6
-    table = Table(title=f"{size}x{size}, {millions:.2f} M parameters a generator, batch 1, {facts['cpu']}")
+    size, millions = facts["image_size"], facts["parameters"]["generators"] / 1e6
+    table = Table(title=f"{size}x{size}, {millions:.2f} M parameters of generators, batch 1, {facts['cpu']}")
     for column in ("row", "boundary"):
-        table.add_column(column)
-    for column in ("p50 ms", "p90", "p99", "p50 spread", "first ms", "load s", "RSS MiB", "PSNR dB"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=True)
+    for column in (
+        "p50 ms",
+        "p90",
+        "p99",
+        "p50 spread",
+        "first ms",
+        "load s",
+        "RSS MiB",
+        "PSNR dB",
+        "M params",
+        "outfits/s",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
     for result in results.values():
         table.add_row(result["title"], result["boundary"], *_cells(result))
     console.print(table)
+    if ratio := stall(results):
+        console.print(f"A training step takes {ratio:.2f} of its passes alone (p50).")
     _not_measured(facts["not_built"], console)
     _not_measured([f"{r['title']}: {r['error']}" for r in results.values() if "error" in r], console)
 
 
-def decibel(value: float) -> str:
-    """Return a PSNR for a table cell."""
+def stall(results: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return how many times a training step's passes the whole step takes, None unless both were measured."""
+    step, passes = (results.get(name, {}).get("p50_ms") for name in ("train-step", "train-passes"))
+    return step / passes if step and passes else None
+
+
+def decibel(value: float | None) -> str:
+    """Return a PSNR for a table cell, which None leaves empty."""
+    if value is None:
+        return ""
     return "equal" if value >= IDENTICAL_DB else f"{value:.1f}"
 
 
 def _cells(result: Mapping[str, Any]) -> list[str]:
     if "error" in result:
-        return ["not here"] + [""] * 7
+        return ["not here"] + [""] * 9
     return [
         *(f"{result[name]:.1f}" for name in ("p50_ms", "p90_ms", "p99_ms")),
         f"{result['p50_low_ms']:.1f}-{result['p50_high_ms']:.1f}",
         f"{result['first_ms']:.0f}",
         f"{result['load_s']:.1f}",
         f"{result['peak_rss_mib']:.0f}" if "peak_rss_mib" in result else "",
-        decibel(result["psnr_db"]) if "psnr_db" in result else "",
+        decibel(result.get("psnr_db")),
+        f"{result['parameters'] / 1e6:.2f}" if "parameters" in result else "",
+        f"{result['outfits_per_s']:.1f}" if "outfits_per_s" in result else "",
     ]
 
 

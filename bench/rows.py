@@ -1,81 +1,62 @@
-"""The rows of the benchmark: each opens one way to run a generator or an outfit, and names its boundary.
+"""The rows of the benchmark: each opens one way to run a generator, an outfit or a training, and names its boundary.
 
 A row is a function (spec) -> context manager that yields a call; the call returns the arrays that parity is
-measured on. Every row runs in a process of its own (`bench.worker`).
+measured on. Every row runs in a process of its own (`bench.worker`), which alone loads what the row needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bench.spec import Images, Spec, images_of
+from export.graphs import makings
+from outfitgan.config import Config
 from outfitgan.folders import RunFolder
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
 from serving.client import OutfitClient
 from serving.outfit import GeneratedOutfit
-from serving.pipeline import OutfitPipeline, run_engines
+from serving.pipeline import run_engines, run_pipeline
 
-Images = dict[str, NDArray[np.uint8]]
 Call = Callable[[], Images]
+Opener = Callable[[Spec], AbstractContextManager[Call]]
 
-
-@dataclass(frozen=True)
-class Spec:
-    """What a row needs to know."""
-
-    run: Path
-    inputs: Path  # .npz: SOURCE (S, S, 3), MASK_<KIND> (S, S, 1)
-    threads: int
-    server: str = ""  # host:port of gRPC
-    server_http: str = ""
-
-    def source(self) -> NDArray[np.uint8]:
-        """Return the source item (S, S, 3)."""
-        return np.load(self.inputs)["SOURCE"]  # type: ignore[no-any-return]
-
-    def masks(self) -> dict[ItemKind, NDArray[np.uint8]]:
-        """Return the reference masks (S, S, 1)."""
-        arrays = np.load(self.inputs)
-        return {kind: arrays[f"MASK_{kind.name}"] for kind in ItemKind if f"MASK_{kind.name}" in arrays}
+ONE_GRAPH, PROCESS = "engine, {items}", "process, 3 items"
+"""Boundaries; a generator's graph makes one item, or all three where one generator serves all kinds."""
 
 
 @contextmanager
 def torch_eager(spec: Spec) -> Iterator[Call]:
-    """The trained network itself in FP32, one item; boundary: engine (arrays in, arrays out)."""
+    """The averaged network itself in FP32, one graph; boundary: engine (arrays in, arrays out)."""
     import torch
 
-    from export.boundary import GeneratorGraph
+    from export.modules import generator_modules, run_module
+    from outfitgan.training.networks import load_generator
     from outfitgan.training.runs import Run
-    from outfitgan.training.train import load_generators
 
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    kind, mask = next(iter(spec.masks().items()))
-    module = GeneratorGraph(load_generators(Run.open(spec.run))[kind]).eval()
-    feeds = [torch.from_numpy(array[None]) for array in (spec.source(), mask)]
-    with torch.inference_mode():
-        yield lambda: {kind.name: module(*feeds)[0].numpy()}
+    run = Run.open(spec.run)
+    making = makings(run.config.model)[0]
+    module, feeds = generator_modules(load_generator(run))[making.contract.name], spec.feeds(making)
+    yield lambda: images_of(making, run_module(module, making.contract, feeds))
 
 
-def engine(target: str, precision: str) -> Callable[[Spec], Any]:
-    """Return the row of one engine, one item; boundary: engine."""
+def engine(target: str, precision: str) -> Opener:
+    """Return the row of one engine, one graph; boundary: engine."""
 
     @contextmanager
     def row(spec: Spec) -> Iterator[Call]:
         from engines.store import open_engine
 
-        kind, mask = next(iter(spec.masks().items()))
-        feeds = {"SOURCE": spec.source()[None], "MASK": mask[None]}
-        folder = run_engines(RunFolder(spec.run), target, precision)[f"generator_{kind}"]
-        with open_engine(folder, spec.threads) as opened:
-            yield lambda: {kind.name: opened.run(feeds)["IMAGE"][0]}
+        run = RunFolder(spec.run)
+        making = makings(run.config().model)[0]
+        feeds = spec.feeds(making)
+        with open_engine(run_engines(run, target, precision)[making.contract.name], spec.threads) as opened:
+            yield lambda: images_of(making, opened.run(feeds))
 
     return row
 
@@ -84,11 +65,11 @@ def engine(target: str, precision: str) -> Callable[[Spec], Any]:
 def outfit_in_process(spec: Spec) -> Iterator[Call]:
     """Three items and the compatibility with the ensemble's own steps; boundary: process (arrays, no server)."""
     source, masks = spec.source(), spec.masks()
-    with OutfitPipeline(run_engines(RunFolder(spec.run), "openvino", "fp32"), spec.threads) as pipeline:
+    with run_pipeline(RunFolder(spec.run), "openvino", "fp32", spec.threads) as pipeline:
         yield lambda: _images(pipeline.generate(source, masks, list(masks)))
 
 
-def served_arrays(protocol: str, *kinds: ItemKind) -> Callable[[Spec], Any]:
+def served_arrays(protocol: str, *kinds: ItemKind) -> Opener:
     """Return the row of the ensemble `outfit`, for `kinds` or all; boundary: client (arrays out to arrays in)."""
 
     @contextmanager
@@ -108,32 +89,54 @@ def served_files(spec: Spec) -> Iterator[Call]:
         yield lambda: _images(client.generate_encoded(file, files, list(files)))
 
 
+def training(name: str) -> Opener:
+    """Return a row of bench.training_rows, which needs torch and accelerate."""
+
+    def row(spec: Spec) -> AbstractContextManager[Call]:
+        opener: Opener = getattr(import_module("bench.training_rows"), name)
+        return opener(spec)
+
+    return row
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
     title: str
     boundary: str
-    open: Callable[[Spec], Any]
+    open: Opener
     needs: tuple[str, str] | None = ("openvino", "fp32")  # target and precision of the engines it runs
     served: bool = False
+    preset: str | None = None  # measured on an untrained run of its own, and not on the benchmark's
+    outfits: Callable[[Config], int] | None = None  # that a call goes through, where that is what is asked
 
 
 def _engine_row(target: str, precision: str) -> Row:
-    return Row(f"{target} {precision}", "engine, 1 item", engine(target, precision), needs=(target, precision))
+    return Row(f"{target} {precision}", ONE_GRAPH, engine(target, precision), needs=(target, precision))
+
+
+def _batch(config: Config) -> int:
+    return config.training.batch
 
 
 ROWS: Mapping[str, Row] = {
-    "torch": Row("torch eager fp32", "engine, 1 item", torch_eager, needs=None),
+    "torch": Row("torch eager fp32", ONE_GRAPH, torch_eager, needs=None),
     "onnxruntime": _engine_row("onnxruntime", "fp32"),
     "openvino": _engine_row("openvino", "fp32"),
     "openvino-bf16": _engine_row("openvino", "bf16"),
-    "outfit": Row("openvino fp32, ensemble's steps", "process, 3 items", outfit_in_process),
+    "outfit": Row("openvino fp32, ensemble's steps", PROCESS, outfit_in_process),
+    "outfit-shared": Row("the same, one generator for all kinds", PROCESS, outfit_in_process, preset="shared"),
     "served-grpc": Row("tritonserver, tensors, gRPC", "client, 3 items", served_arrays("grpc"), served=True),
     "served-http": Row("tritonserver, tensors, HTTP", "client, 3 items", served_arrays("http"), served=True),
     "served-png": Row("tritonserver, PNG files, gRPC", "client, 3 items", served_files, served=True),
     "served-shoes": Row(
         "tritonserver, shoes alone, gRPC", "client, 1 item", served_arrays("grpc", ItemKind.SHOES), served=True
+    ),
+    "train-step": Row("torch, a whole step", "training step", training("step"), needs=None, outfits=_batch),
+    "train-passes": Row("torch, its passes alone", "training step", training("passes"), needs=None, outfits=_batch),
+    "data-store": Row(
+        "batches of 8 from the store", "data store", training("gathering"), needs=None, outfits=lambda _: 8
     ),
 }
 

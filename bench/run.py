@@ -7,6 +7,7 @@ python bench/run.py --run runs/demo     a run of yours
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -20,15 +21,18 @@ from rich.console import Console
 
 from bench.parity import psnr
 from bench.report import show_latency
-from bench.rows import ROWS
+from bench.rows import PROCESS, ROWS
 from bench.subject import complete, measured_repository, parameter_count, untrained_run, write_inputs
 from engines.host import cpu_name
+from export.graphs import makings
+from outfitgan.config import Config
 from outfitgan.errors import OutfitError, RunError
 from outfitgan.files import atomic_write
 from outfitgan.training.runs import Run
 from serving.server import TritonServer
 
-_console = Console(soft_wrap=True, highlight=False)
+_WIDTH = 170  # columns of the table in a file or a pipe
+_console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def main(
@@ -45,13 +49,14 @@ def main(
     if unknown := [name for name in names if name not in ROWS]:
         raise RunError(f"There is no row {', '.join(unknown)}; choose from {', '.join(ROWS)}.")
     opened = Run.open(run) if run else untrained_run(Path("runs") / f"bench-{preset}", preset)
-    engines = [needs for name in names if (needs := ROWS[name].needs)]
-    refused = complete(opened, threads, lambda text: _console.print(text, style="dim"), ("fp32",), engines)
-    names = [name for name in names if ROWS[name].needs not in refused]
-    facts = _facts(opened, threads, [f"{' '.join(engine)}: {reason}" for engine, reason in refused.items()])
-    with tempfile.TemporaryDirectory() as scratch:
-        order = {"run": str(opened.folder), "threads": threads, "requests": requests, "repeats": repeats}
-        results = _measure(opened, names, order, Path(scratch))
+    order = {"threads": threads, "requests": requests, "repeats": repeats}
+    results: dict[str, dict[str, Any]] = {}
+    refused: list[str] = []
+    for other in dict.fromkeys(ROWS[name].preset for name in names):
+        subject = untrained_run(Path("runs") / f"bench-{other}", other) if other else opened
+        results |= _measure_run(subject, [name for name in names if ROWS[name].preset == other], order, refused)
+    results = {name: results[name] for name in names if name in results}
+    facts = _facts(opened, threads, refused)
     path = output or opened.folder / "bench.json"
     atomic_write(path, (json.dumps({"facts": facts, "rows": results}, indent=2) + "\n").encode())
     show_latency(results, facts, _console)
@@ -60,32 +65,51 @@ def main(
         raise RunError(f"The rows {', '.join(failed)} failed; their sentences stand above.")
 
 
+def _measure_run(run: Run, names: list[str], order: dict[str, Any], refused: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of rows of one run; add to `refused` the engines that this machine cannot run."""
+    if engines := [needs for name in names if (needs := ROWS[name].needs)]:
+        say = lambda text: _console.print(text, style="dim")  # noqa: E731
+        absent = complete(run, order["threads"], say, ("fp32",), engines)
+        refused += [f"{' '.join(engine)}: {reason}" for engine, reason in absent.items()]
+        names = [name for name in names if ROWS[name].needs not in absent]
+    with tempfile.TemporaryDirectory() as scratch:
+        return _measure(run, names, order | {"run": str(run.folder)}, Path(scratch))
+
+
 def _measure(run: Run, names: list[str], order: dict[str, Any], scratch: Path) -> dict[str, dict[str, Any]]:
     write_inputs(run, inputs := scratch / "inputs.npz", reference := scratch / "reference.npz")
     order = order | {"inputs": str(inputs), "server": "", "server_http": ""}
-    results = {name: _row(name, order, scratch) for name in names if not ROWS[name].served}
+    results = {name: _row(run.config, name, order, scratch) for name in names if not ROWS[name].served}
     served = [name for name in names if ROWS[name].served]
     if served:
         _console.print("starting tritonserver ...", style="dim")
         with TritonServer(measured_repository(run)) as server:
             order = order | {"server": server.grpc_url, "server_http": server.http_url}
-            results |= {name: _row(name, order, scratch) for name in served}
+            results |= {name: _row(run.config, name, order, scratch) for name in served}
     _add_parity(results, dict(np.load(reference)), scratch)
     return results
 
 
-def _row(name: str, order: dict[str, Any], scratch: Path) -> dict[str, Any]:
-    _console.print(f"measuring {ROWS[name].title} ({ROWS[name].boundary}) ...", style="dim")
+def _row(config: Config, name: str, order: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    row = ROWS[name]
+    items = len(makings(config.model)[0].images)
+    boundary = row.boundary.format(items=f"{items} item{'s' if items > 1 else ''}")
+    _console.print(f"measuring {row.title} ({boundary}) ...", style="dim")
     spec = scratch / f"{name}.json"
     spec.write_text(json.dumps(order | {"row": name}), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "bench.worker", str(spec)], check=False)
+    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}  # as `outfitgan` sets it, and for its reason
+    done = subprocess.run([sys.executable, "-m", "bench.worker", str(spec)], env=environment, check=False)
     if done.returncode:
-        answer = {"error": f"its process ended with status {done.returncode}"}
+        answer: dict[str, Any] = {"error": f"its process ended with status {done.returncode}"}
     else:
         answer = json.loads(spec.with_suffix(".out.json").read_text(encoding="utf-8"))
-    if ROWS[name].served:
+    if row.served:
         answer.pop("peak_rss_mib", None)  # it would be the client's
-    return {"title": ROWS[name].title, "boundary": ROWS[name].boundary, **answer}
+    if row.boundary == PROCESS:
+        answer["parameters"] = parameter_count(config.model)["generators"]
+    if row.outfits and "per_second" in answer:
+        answer["outfits_per_s"] = round(answer["per_second"] * row.outfits(config), 1)
+    return {"title": row.title, "boundary": boundary, **answer}
 
 
 def _add_parity(results: dict[str, dict[str, Any]], reference: dict[str, Any], scratch: Path) -> None:
@@ -108,7 +132,7 @@ def _facts(run: Run, threads: int, refused: list[str]) -> dict[str, Any]:
         "openvino": openvino.__version__,
         "threads": threads,
         "image_size": run.config.model.image_size,
-        "parameters": parameter_count(run),
+        "parameters": parameter_count(run.config.model),
         "not_built": refused,
     }
 

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.spec import Images, feeds_of, images_of
 from engines.store import EngineStore
-from export.boundary import GeneratorGraph
 from export.exported import PRECISIONS
 from export.exporter import export_run
-from outfitgan.config import load_preset
+from export.graphs import makings
+from export.modules import generator_modules, run_module
+from outfitgan.config import ModelConfig, load_preset
 from outfitgan.data.outfits import open_outfits
 from outfitgan.errors import GraphError, RunError, UnsupportedError
 from outfitgan.files import atomic_write
 from outfitgan.folders import RunFolder
-from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.networks.generator import Generator
-from outfitgan.training.batches import Batches
-from outfitgan.training.collocation import CollocationTrainer
-from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.networks.architectures import build_generator
+from outfitgan.networks.collocation import build_classifier
+from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
 from outfitgan.training.runs import Run
-from outfitgan.training.train import load_classifier, load_generators
+from outfitgan.training.untrained import save_untrained
 from serving.pipeline import run_engines, run_graphs
 from serving.repository import assemble
 
@@ -42,11 +42,7 @@ def untrained_run(folder: Path, preset: str) -> Run:
         return run
     shutil.rmtree(folder, ignore_errors=True)
     run = Run.create(folder, config)
-    outfits = open_outfits(config.data, config.model.image_size, "train", config.training.seed)
-    batches = Batches(outfits, config.model.image_size, config.training.seed)
-    collocation = CollocationTrainer(config, batches)
-    run.save("collocation", 1, collocation.state())
-    run.save("outfit", 1, OutfitTrainer(config, batches, collocation.classifier).state())
+    save_untrained(run)
     atomic_write(folder / _WHOLE, b"An untrained run for the benchmark; safe to remove.\n")
     return run
 
@@ -68,7 +64,7 @@ def complete(
             run_graphs(folder, precision)
         except GraphError:
             say(f"exporting the {precision} graphs ...")
-            networks = load_generators(run), load_classifier(run)
+            networks = load_generator(run), load_classifier(run), load_mask_generators(run)
             export_run(*networks, run.config.model, folder.graphs, (precision,), origin=folder.weights())
     store, refused = EngineStore(folder.engines), {}
     for target, precision in dict.fromkeys((("openvino", "fp32"), *engines)):
@@ -93,16 +89,15 @@ def write_inputs(run: Run, inputs: Path, reference: Path) -> None:
     source = outfit.items[model.source].image
     masks = {kind: outfit.items[kind].mask[..., None] for kind in model.targets}
     np.savez(inputs, SOURCE=source, **{f"MASK_{kind.name}": mask for kind, mask in masks.items()})
-    with torch.inference_mode():
-        made = {
-            kind.name: GeneratorGraph(generator)(torch.from_numpy(source[None]), torch.from_numpy(masks[kind][None]))[0]
-            for kind, generator in load_generators(run).items()
-        }
-    np.savez(reference, **{name: image.numpy() for name, image in made.items()})
+    modules, made = generator_modules(load_generator(run)), Images()
+    for making in makings(model):
+        contract = making.contract
+        made |= images_of(making, run_module(modules[contract.name], contract, feeds_of(making, source, masks)))
+    np.savez(reference, **made)
 
 
-def parameter_count(run: Run) -> dict[str, int]:
-    """Return the parameters of one generator and of the CCM."""
+def parameter_count(model: ModelConfig) -> dict[str, int]:
+    """Return the parameters of all generators of an outfit and of the CCM."""
     with torch.device("meta"):
-        networks = {"generator": Generator(run.config.model), "collocation": CollocationClassifier(run.config.model)}
+        networks = {"generators": build_generator(model), "collocation": build_classifier(model)}
     return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}

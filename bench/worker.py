@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.measure import measure
-from bench.rows import ROWS, Spec
+from bench.rows import ROWS
+from bench.spec import Spec
 from outfitgan.errors import OutfitError
 
 
@@ -23,7 +24,8 @@ def main(path: Path) -> None:
     try:
         with ROWS[order["row"]].open(spec) as call:
             timing = measure(call, time.perf_counter() - began, order["requests"], order["repeats"])
-            np.savez(path.with_suffix(".npz"), **call())
+            if made := call():
+                np.savez(path.with_suffix(".npz"), **made)
     except OutfitError as error:
         answer.write_text(json.dumps({"error": str(error)}), encoding="utf-8")
     else:

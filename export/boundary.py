@@ -36,6 +36,12 @@ def bytes_from_image(image: Tensor) -> Tensor:
     return levels.permute(0, 2, 3, 1).clamp(0, 255).round().to(torch.uint8)  # (B, S, S, 3)
 
 
+def bytes_from_logits(logits: Tensor) -> Tensor:
+    """Return uint8 (B, S, S, 1) from a silhouette's logits (B, 1, S, S): 255 times their sigmoid."""
+    levels = torch.sigmoid(logits.float()) * 255  # (B, 1, S, S)
+    return levels.permute(0, 2, 3, 1).round().to(torch.uint8)  # (B, S, S, 1)
+
+
 def _dtype_of(network: nn.Module) -> torch.dtype:
     return next(network.parameters()).dtype
 
@@ -52,6 +58,33 @@ class GeneratorGraph(nn.Module):
         dtype = _dtype_of(self.generator)
         image: Tensor = self.generator(image_from_bytes(source, dtype), mask_from_bytes(mask, dtype))
         return bytes_from_image(image)
+
+
+class OutfitGraph(nn.Module):
+    """SOURCE and a mask a target to an image a target: one generator for all kinds."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, source: Tensor, first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, ...]:
+        """Map uint8 (B, S, S, 3) and three (B, S, S, 1), in the order of the targets, to three uint8 (B, S, S, 3)."""
+        dtype = _dtype_of(self.generator)
+        masks = torch.stack([mask_from_bytes(mask, dtype) for mask in (first, second, third)], dim=1)  # (B, 3, 1, S, S)
+        images: Tensor = self.generator(image_from_bytes(source, dtype), masks)  # (B, 3, 3, S, S)
+        return tuple(bytes_from_image(image) for image in images.unbind(dim=1))
+
+
+class MaskGraph(nn.Module):
+    """SOURCE to MASK."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Map uint8 (B, S, S, 3) to a soft silhouette, uint8 (B, S, S, 1)."""
+        return bytes_from_logits(self.generator(image_from_bytes(source, _dtype_of(self.generator))))
 
 
 class AlignmentGraph(nn.Module):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from outfitgan.cli_study import app as study
 from outfitgan.errors import InputError, OutfitError
 from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
@@ -24,24 +26,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+data = typer.Typer(help="Look at a data set, or write outfits of it as files.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(study)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 RunOption = Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)]
+DataName = Annotated[str, typer.Option("--data", help="synthetic, fashion_mnist, ccp, polyvore, or folder (your own).")]
+DataRoot = Annotated[str, typer.Option(help="Where the data set lies; not for synthetic.")]
+DataSeed = Annotated[int, typer.Option("--seed", help="Which outfits synthetic and fashion_mnist compose.")]
+Size = Annotated[int, typer.Option(min=32, max=1024, help="Side of the images in pixels.")]
 Target = Annotated[str, typer.Option(help="What runs the engines: openvino or onnxruntime.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16 where the CPU computes it.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")]
 
 
-@app.command()
-def data(
+@data.command("write")
+def data_write(
     output: Annotated[Path, typer.Option(help="Folder to write.")],
-    name: Annotated[str, typer.Option("--data", help="synthetic, or ccp (Clothing Co-Parsing).")] = "synthetic",
-    root: Annotated[str, typer.Option(help="Where the published data set lies; not for synthetic.")] = "",
+    name: DataName = "synthetic",
+    root: DataRoot = "",
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     count: Annotated[int, typer.Option(min=1, help="How many outfits.")] = 4,
-    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the images in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(help="Which synthetic outfits.")] = 0,
+    size: Size = 256,
+    seed: DataSeed = 0,
 ) -> None:
     """Write outfits as images and masks, one folder an outfit, with a contact sheet to look at."""
     from outfitgan.config import load_preset, override
@@ -52,22 +61,48 @@ def data(
     _say(f"Wrote {count} outfits to {output}; look at {sheet}.")
 
 
+@data.command("inspect")
+def data_inspect(
+    output: Annotated[Path, typer.Option(help="The contact sheet to draw, a PNG.")],
+    name: DataName = "synthetic",
+    root: DataRoot = "",
+    split: Annotated[str, typer.Option(help="What to draw: train or test. Both are counted.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="How many outfits of each split to look at.")] = 100,
+    size: Size = 256,
+    seed: DataSeed = 0,
+) -> None:
+    """Count what a data set holds, measure its masks, and draw outfits with their masks outlined."""
+    from outfitgan.config import load_preset, override
+    from outfitgan.data.inspect import inspect_data
+
+    config = override(load_preset("small"), {"data.name": name, "data.root": root})
+    inspect_data(config.data, size, split, seed, count, output, _out)
+    _say(f"Look at {output}.")
+
+
 @app.command()
 def train(
     run: RunOption,
     preset: Annotated[str | None, typer.Option(help="paper, small, demo or tiny; small if nothing is said.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
-    name: Annotated[str | None, typer.Option("--data", help="synthetic or ccp.")] = None,
-    root: Annotated[str | None, typer.Option(help="Where the published data set lies.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--data", help="synthetic, fashion_mnist, ccp, polyvore or folder.")
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="Where the data set lies; not for synthetic.")] = None,
     source: Annotated[str | None, typer.Option(help="The kind that is given: upper, bag, lower or shoes.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels.")] = None,
     steps: Annotated[int | None, typer.Option(help="Generator steps.")] = None,
     collocation_steps: Annotated[int | None, typer.Option(help="CCM steps, which come first.")] = None,
     batch: Annotated[int | None, typer.Option(help="Outfits a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data and batches.")] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE of the config, as training.rate=0.0005; may be repeated."),
+    ] = None,
 ) -> None:
     """Train the CCM, then the generators against it. Ctrl-C leaves a checkpoint."""
+    from outfitgan.config import parse_fields
     from outfitgan.training.runs import Run
     from outfitgan.training.train import chosen_config, train_run
 
@@ -80,6 +115,7 @@ def train(
         "training.collocation_steps": collocation_steps,
         "training.batch": batch,
         "training.seed": seed,
+        **parse_fields(fields or []),
     }
     if resume and (preset or config or any(value is not None for value in changes.values())):
         raise InputError("--resume continues the run with its own config; leave the other options out.")
@@ -91,25 +127,38 @@ def train(
 
 
 @app.command()
+def train_masks(run: RunOption) -> None:
+    """Train a run's mask generators, which make reference masks from the photo alone; goes on where it stood."""
+    from outfitgan.training.runs import Run
+    from outfitgan.training.train import train_masks as train_mask_generators
+
+    train_mask_generators(Run.open(run))
+    _say(f"Trained: {run}/checkpoints, {run}/stats.jsonl. Export and build the run to use its mask generators.")
+
+
+@app.command()
 def export(
     run: RunOption,
     precision: Annotated[list[str] | None, typer.Option(help="fp32 and fp16 if nothing is said.")] = None,
 ) -> None:
-    """Export each generator, each SAM and the CCM to ONNX and check them against torch."""
+    """Export each generator, SAM and mask generator and the CCM to ONNX, and check them against torch."""
     from export.exported import PRECISIONS
     from export.exporter import export_run
+    from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
     from outfitgan.training.runs import Run
-    from outfitgan.training.train import load_classifier, load_generators
 
     opened = Run.open(run)
-    generators, classifier = load_generators(opened), load_classifier(opened)
-    if (done := opened.step("outfit")) < opened.config.training.steps:
-        _notes([f"the training stands at step {done} of {opened.config.training.steps}"])
+    networks = load_generator(opened), load_classifier(opened), load_mask_generators(opened)
+    training = opened.config.training
+    for what, stage, steps in (
+        ("the training", "outfit", training.steps),
+        ("the mask generators' training", "masks", training.mask_steps),
+    ):
+        if 0 < (done := opened.step(stage)) < steps:
+            _notes([f"{what} stands at step {done} of {steps}"])
     origin = RunFolder(run).weights()
     with _progress("export") as show:
-        graphs = export_run(
-            generators, classifier, opened.config.model, run / "graphs", precision or PRECISIONS, show, origin
-        )
+        graphs = export_run(*networks, opened.config.model, run / "graphs", precision or PRECISIONS, show, origin)
     _say(f"Exported {len(graphs)} graphs to {run}/graphs, each within its tolerance of torch.")
 
 
@@ -179,8 +228,11 @@ def serve(
 @app.command()
 def generate(
     source: Annotated[Path, typer.Option(help="A picture of the garment you have.")],
-    mask: Annotated[list[str], typer.Option(help="KIND=FILE, white silhouette on black; once an item to make.")],
     output: Annotated[Path, typer.Option(help="Folder for the outfit's pictures.")],
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND=FILE, white silhouette on black, or KIND=auto; once an item. None: all are generated."),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Generate here, with this run's engines ...")] = None,
     server: Annotated[str | None, typer.Option(help="... or on the server at HOST:PORT.")] = None,
     protocol: Annotated[str, typer.Option(help="What --server speaks: grpc or http.")] = "grpc",
@@ -193,16 +245,16 @@ def generate(
     """Make the rest of an outfit from one garment and silhouette masks."""
     if (run is None) == (server is None):
         raise InputError("Say where to generate: --run FOLDER for this process, or --server HOST:PORT.")
-    masks = _masks(mask)
-    targets = [ItemKind.parse(kind) for kind in only] if only else list(masks)
-    from serving.generation import check_output, generate_here, generate_served, read_request
+    masks, kinds = _masks(mask or []), [ItemKind.parse(kind) for kind in only or []]
+    from serving.generation import check_output, generate_here, generate_served
+    from serving.request import read_request
 
     check_output(output)
     if run is not None:
-        from serving.pipeline import OutfitPipeline, run_engines
+        from serving.pipeline import run_pipeline
 
-        with OutfitPipeline(run_engines(RunFolder(run), target, precision), threads) as pipeline:
-            request = read_request(source, masks, targets, pipeline.targets, pipeline.image_size())
+        with run_pipeline(RunFolder(run), target, precision, threads) as pipeline:
+            request = read_request(source, masks, kinds, pipeline)
             _notes(request.notes)
             result = generate_here(pipeline, request, output)
     else:
@@ -210,11 +262,11 @@ def generate(
 
         with OutfitClient(str(server), protocol) as client:
             client.wait_until_ready(wait)
-            request = read_request(source, masks, targets, client.targets(), client.image_size())
+            request = read_request(source, masks, kinds, client)
             _notes(request.notes)
             result = generate_served(client, request, output)
     score = "" if result["compatibility"] is None else f" Compatibility {result['compatibility']:.2f}."
-    _say(f"Made {', '.join(map(str, targets))} in {result['seconds']} s.{score} Look at {output}/outfit.png.")
+    _say(f"Made {', '.join(request.masks)} in {result['seconds']} s.{score} Look at {output}/outfit.png.")
 
 
 @app.command()
@@ -286,17 +338,18 @@ class _progress:  # noqa: N801 - reads as a function
         self._progress.update(self._task, description=name, completed=number, total=total)
 
 
-def _masks(options: list[str]) -> dict[ItemKind, Path]:
-    masks: dict[ItemKind, Path] = {}
+def _masks(options: list[str]) -> dict[ItemKind, Path | None]:
+    """Return each mask's file, None for one that is to be generated."""
+    masks: dict[ItemKind, Path | None] = {}
     for option in options:
         kind, equals, path = option.partition("=")
         if not equals or not path:
-            raise InputError(f"--mask takes KIND=FILE, as in --mask bag=bag.png, not '{option}'.")
-        masks[ItemKind.parse(kind)] = Path(path)
+            raise InputError(f"--mask takes KIND=FILE or KIND=auto, as in --mask bag=bag.png, not '{option}'.")
+        masks[ItemKind.parse(kind)] = None if path == "auto" else Path(path)
     return masks
 
 
-def _notes(notes: list[str]) -> None:
+def _notes(notes: Iterable[str]) -> None:
     for note in notes:
         _err.print(f"note: {note}", style="dim", markup=False)
 

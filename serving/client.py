@@ -14,7 +14,7 @@ from PIL import Image
 
 from outfitgan.errors import InputError, OutfitError, ServerError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from serving.outfit import GeneratedBatch, GeneratedOutfit
+from serving.outfit import GeneratedBatch, GeneratedOutfit, OutfitFromSource
 from serving.protocols import PROTOCOLS, Transport
 
 _WRAPPING = re.compile(r"^(\[[^\]]*\] )?(in ensemble '[^']*', )*")
@@ -78,6 +78,14 @@ class OutfitClient:
         inputs = self._metadata("outfit")["inputs"]
         return next(int(tensor["shape"][1]) for tensor in inputs if tensor["name"] == "SOURCE")
 
+    def aligned_kinds(self) -> tuple[ItemKind, ...]:
+        """Return the kinds that have a SAM on this server."""
+        return self._kinds_of("alignment")
+
+    def mask_kinds(self) -> tuple[ItemKind, ...]:
+        """Return the kinds whose reference mask this server generates."""
+        return self._kinds_of("mask_generator")
+
     def statistics(self) -> dict[str, int]:
         """Return how many inferences each model has made since the server started."""
         return {str(m["name"]): int(m.get("inference_count", 0)) for m in self._call(self._server.statistics)}
@@ -111,8 +119,24 @@ class OutfitClient:
         files = {kind: _file(data) for kind, data in masks.items()}
         answer = self._outfit("outfit_encoded", _file(source), files, targets)
         score = answer.get("COMPATIBILITY")
-        images = {kind: _pixels(answer[kind.name][0, 0]) for kind in targets}
+        images = {kind: _pixels(answer[kind.name][0, 0], "RGB") for kind in targets}
         return GeneratedOutfit(images, None if score is None else float(score[0, 0]))
+
+    def generate_from_source(self, source: bytes, targets: Sequence[ItemKind]) -> OutfitFromSource:
+        """Make the items in `targets` from one photo's file, in masks made for it; raises what `generate` raises."""
+        outputs = [*self._outputs(targets), *(f"MASK_{kind.name}" for kind in targets)]
+        answer = self._call(lambda: self._server.infer("outfit_from_source", {"SOURCE": _file(source)}, outputs))
+        score = answer.get("COMPATIBILITY")
+        images = {kind: _pixels(answer[kind.name][0, 0], "RGB") for kind in targets}
+        masks = {kind: _pixels(answer[f"MASK_{kind.name}"][0, 0], "L")[..., None] for kind in targets}
+        return OutfitFromSource(images, None if score is None else float(score[0, 0]), masks)
+
+    def soft_mask(self, kind: ItemKind, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the silhouette (S, S, 1) that the mask generator of `kind` makes of one source (S, S, 3)."""
+        inputs = {"SOURCE": source[None]}
+        answer = self._call(lambda: self._server.infer(f"mask_generator_{kind}", inputs, ["MASK"]))
+        made: NDArray[np.uint8] = answer["MASK"][0]
+        return made
 
     def align(
         self, kind: ItemKind, source: NDArray[np.uint8], mask: NDArray[np.uint8]
@@ -126,16 +150,23 @@ class OutfitClient:
     def _outfit(
         self, model: str, source: NDArray[Any], masks: Mapping[ItemKind, NDArray[Any]], targets: Sequence[ItemKind]
     ) -> dict[str, NDArray[Any]]:
+        outputs = self._outputs(targets)
+        inputs = {"SOURCE": source, **{f"MASK_{kind.name}": mask for kind, mask in masks.items()}}
+        return self._call(lambda: self._server.infer(model, inputs, outputs))
+
+    def _outputs(self, targets: Sequence[ItemKind]) -> list[str]:
+        """Return the ensembles' outputs for `targets`; raise InputError on a kind that this server does not make."""
         served = self.targets()
         if unknown := [kind for kind in targets if kind not in served]:
             raise InputError(f"This server makes {', '.join(served)}, not {', '.join(unknown)}.")
         if not targets:
             raise InputError(f"No item was asked for: choose from {', '.join(served)}.")
         outputs = [kind.name for kind in targets]
-        if set(targets) == set(served):
-            outputs.append("COMPATIBILITY")
-        inputs = {"SOURCE": source, **{f"MASK_{kind.name}": mask for kind, mask in masks.items()}}
-        return self._call(lambda: self._server.infer(model, inputs, outputs))
+        return [*outputs, "COMPATIBILITY"] if set(targets) == set(served) else outputs
+
+    def _kinds_of(self, role: str) -> tuple[ItemKind, ...]:
+        models = self.statistics()
+        return tuple(kind for kind in self.targets() if f"{role}_{kind}" in models)
 
     def _metadata(self, model: str) -> dict[str, Any]:
         return self._call(lambda: self._server.metadata(model))
@@ -163,6 +194,6 @@ def _file(data: bytes) -> NDArray[np.object_]:
     return np.array([[data]], dtype=np.object_)
 
 
-def _pixels(png: bytes) -> NDArray[np.uint8]:
+def _pixels(png: bytes, mode: str) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(png)) as image:
-        return np.array(image.convert("RGB"))
+        return np.array(image.convert(mode))

@@ -14,13 +14,14 @@ from outfitgan.data.examples import write_examples
 from outfitgan.errors import RunError
 from outfitgan.files import atomic_write
 from outfitgan.folders import RunFolder
-from outfitgan.items import COLLOCATION_ORDER
+from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
 from outfitgan.training.runs import Run
-from outfitgan.training.train import load_classifier, load_generators, train_run
+from outfitgan.training.train import train_run
 from serving.client import OutfitClient
-from serving.generation import generate_here, generate_served, read_request
-from serving.pipeline import OutfitPipeline, run_engines, run_graphs
+from serving.generation import generate_here, generate_served
+from serving.pipeline import run_engines, run_graphs, run_pipeline
 from serving.repository import assemble
+from serving.request import read_request
 from serving.server import TritonServer
 
 _MARK = "demo.txt"  # only a folder with this file is ever replaced
@@ -61,8 +62,9 @@ def _train(run: Run) -> Callable[[], None]:
 
 def _export(run: Run) -> Callable[[], None]:
     def stage() -> None:
-        generators, classifier, origin = load_generators(run), load_classifier(run), RunFolder(run.folder).weights()
-        export_run(generators, classifier, run.config.model, run.folder / "graphs", ("fp32",), origin=origin)
+        networks = load_generator(run), load_classifier(run), load_mask_generators(run)
+        origin = RunFolder(run.folder).weights()
+        export_run(*networks, run.config.model, run.folder / "graphs", ("fp32",), origin=origin)
 
     return stage
 
@@ -88,15 +90,15 @@ def _serve(run: Run, say: Say) -> Callable[[], None]:
         model = run.config.model
         write_examples(run.config.data, model.image_size, "test", run.config.training.seed, 4, run.folder / "examples")
         example = run.folder / "examples" / "000"
-        masks = {kind: example / f"{kind}_mask.png" for kind in COLLOCATION_ORDER if kind in model.targets}
         source = example / f"{model.source}.png"
-        request = read_request(source, masks, model.targets, model.targets, model.image_size)
+        masks = {kind: example / f"{kind}_mask.png" for kind in model.targets}
         with TritonServer(run.folder / "repository", log=run.folder / "server.log") as server:
             say(f"    server ready at {server.grpc_url}")
             with OutfitClient(server.grpc_url) as client:
+                request = read_request(source, masks, model.targets, client)
                 generate_served(client, request, run.folder / "outfit")  # the first request warms up
                 served = generate_served(client, request, run.folder / "outfit")
-        with OutfitPipeline(run_engines(RunFolder(run.folder), _TARGET, _PRECISION)) as pipeline:
+        with run_pipeline(RunFolder(run.folder), _TARGET, _PRECISION) as pipeline:
             generate_here(pipeline, request, run.folder / "outfit_in_process")
         say(f"    served in {served['seconds']} s, compatibility {served['compatibility']:.2f}")
 

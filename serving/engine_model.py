@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from engines.store import open_engine
 
+from engines.store import open_engine
 from outfitgan.errors import EngineError, InputError
 from serving.in_server import refusal, response, tensors_of
 from serving.steps import Tensors

@@ -19,6 +19,13 @@ class GeneratedOutfit:
 
 
 @dataclass(frozen=True)
+class OutfitFromSource(GeneratedOutfit):
+    """The items made from one source item alone, and the masks that were made for them."""
+
+    masks: dict[ItemKind, NDArray[np.uint8]]  # (S, S, 1) of 0 and 255 each
+
+
+@dataclass(frozen=True)
 class GeneratedBatch:
     """The items made from a batch of source items."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from engines.engine import Engine
 from engines.store import EngineStore, open_engine
 from export.exported import ExportedGraph, find_graphs
+from export.graphs import aligned_kinds, contracts_of, makings, mask_name
+from outfitgan.config import ModelConfig
 from outfitgan.errors import EngineError, InputError
 from outfitgan.folders import RunFolder
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
@@ -41,17 +43,23 @@ def run_engines(run: RunFolder, target: str, precision: str) -> dict[str, Path]:
     return folders
 
 
+def run_pipeline(run: RunFolder, target: str, precision: str, threads: int = 0) -> OutfitPipeline:
+    """Return a pipeline over a run's engines; raises what `run_engines` raises."""
+    return OutfitPipeline(run.config().model, run_engines(run, target, precision), threads)
+
+
 class OutfitPipeline:
     """Engines by graph name, opened when first needed; close it, or use it in a `with` block."""
 
-    def __init__(self, folders: Mapping[str, Path], threads: int = 0) -> None:
-        self._folders, self._threads = dict(folders), threads
+    def __init__(
+        self,
+        model: ModelConfig,
+        folders: Mapping[str, Path],  # an engine of each graph of the run
+        threads: int = 0,  # an engine; 0: all cores
+    ) -> None:
+        contracts_of(model, folders)  # all are there, and none of another model
+        self._model, self._folders, self._threads = model, dict(folders), threads
         self._engines: dict[str, Engine] = {}
-        self.targets = tuple(kind for kind in COLLOCATION_ORDER if f"generator_{kind}" in folders)
-        missing = set(COLLOCATION_ORDER) - set(self.targets)
-        if len(missing) != 1:
-            raise EngineError(f"A pipeline needs the generators of three kinds, not of {list(self.targets)}.")
-        self.source_kind = missing.pop()
 
     def __enter__(self) -> OutfitPipeline:
         return self
@@ -67,14 +75,29 @@ class OutfitPipeline:
             engine.close()
         self._engines.clear()
 
-    def open(self) -> None:
-        """Open every engine now, which else happens when each is first needed."""
-        for name in self._folders:
+    def open(self, targets: Collection[ItemKind]) -> None:
+        """Open the engines that making and aligning `targets` needs, which else happens when each is first needed."""
+        made = [making.contract.name for making in makings(self._model) if {*making.images.values()} & {*targets}]
+        aligned = [f"alignment_{kind}" for kind in self.aligned_kinds() if kind in targets]
+        scored = ["collocation"] if set(targets) == set(self.targets()) else []
+        for name in (*made, *aligned, *scored):
             self._engine(name)
+
+    def targets(self) -> tuple[ItemKind, ...]:
+        """Return the kinds this run generates, in collocation order."""
+        return self._model.targets
 
     def image_size(self) -> int:
         """Return S, the side of every image and mask."""
-        return int(self._engine(f"generator_{self.targets[0]}").contract.inputs[0].shape[0])
+        return self._model.image_size
+
+    def aligned_kinds(self) -> tuple[ItemKind, ...]:
+        """Return the kinds that have a SAM."""
+        return aligned_kinds(self._model)
+
+    def mask_kinds(self) -> tuple[ItemKind, ...]:
+        """Return the kinds whose reference mask can be generated."""
+        return tuple(kind for kind in self._model.targets if f"mask_generator_{kind}" in self._folders)
 
     def generate(
         self,
@@ -88,14 +111,13 @@ class OutfitPipeline:
             InputError: on a kind that this run does not make, or a mask that is missing or empty.
 
         """
-        if unknown := [kind for kind in targets if kind not in self.targets]:
-            raise InputError(f"This run makes {', '.join(self.targets)}, not {', '.join(unknown)}.")
-        names = [f"MASK_{kind.name}" for kind in self.targets]
-        feeds = {"SOURCE": source[None], **{f"MASK_{kind.name}": mask[None] for kind, mask in masks.items()}}
-        ready = prepare(feeds, names)
-        images = {kind: self._item(kind, ready) for kind in targets}  # (1, S, S, 3) each
-        compatibility = self._compatibility(ready, images) if set(targets) == set(self.targets) else None
-        return GeneratedOutfit({kind: image[0] for kind, image in images.items()}, compatibility)
+        if unknown := [kind for kind in targets if kind not in self.targets()]:
+            raise InputError(f"This run makes {', '.join(self.targets())}, not {', '.join(unknown)}.")
+        feeds = {"SOURCE": source[None], **{mask_name(kind): mask[None] for kind, mask in masks.items()}}
+        ready = prepare(feeds, [mask_name(kind) for kind in self.targets()])
+        images = self._items(ready, targets)  # (1, S, S, 3) each
+        compatibility = self._compatibility(ready, images) if set(targets) == set(self.targets()) else None
+        return GeneratedOutfit({kind: images[kind][0] for kind in targets}, compatibility)
 
     def align(
         self, kind: ItemKind, source: NDArray[np.uint8], mask: NDArray[np.uint8]
@@ -104,10 +126,25 @@ class OutfitPipeline:
         found = self._engine(f"alignment_{kind}").run({"SOURCE": source[None], "MASK": mask[None]})
         return {name: array[0] for name, array in found.items()}
 
-    def _item(self, kind: ItemKind, ready: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        mask = ready[f"MASK_{kind.name}"]
-        made = self._engine(f"generator_{kind}").run({"SOURCE": ready["SOURCE"], "MASK": mask})
-        return finish({"IMAGE": made["IMAGE"], "MASK": mask})["IMAGE"]
+    def soft_mask(self, kind: ItemKind, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the silhouette (S, S, 1) that the mask generator of `kind` makes of one source (S, S, 3)."""
+        made: NDArray[np.uint8] = self._engine(f"mask_generator_{kind}").run({"SOURCE": source[None]})["MASK"][0]
+        return made
+
+    def _items(
+        self, ready: dict[str, NDArray[Any]], targets: Collection[ItemKind]
+    ) -> dict[ItemKind, NDArray[np.uint8]]:
+        """Run the graphs that `targets` needs, each once."""
+        images: dict[ItemKind, NDArray[np.uint8]] = {}
+        for making in makings(self._model):
+            wanted = {name: kind for name, kind in making.images.items() if kind in targets}
+            if not wanted:
+                continue
+            masks = {name: ready[mask_name(kind)] for name, kind in making.masks.items()}
+            made = self._engine(making.contract.name).run({"SOURCE": ready["SOURCE"], **masks})
+            for name, kind in wanted.items():
+                images[kind] = finish({"IMAGE": made[name], "MASK": ready[mask_name(kind)]})["IMAGE"]
+        return images
 
     def _compatibility(self, ready: dict[str, NDArray[Any]], images: Mapping[ItemKind, NDArray[np.uint8]]) -> float:
         outfit = {kind.name: images.get(kind, ready["SOURCE"]) for kind in COLLOCATION_ORDER}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engines.manifest import EngineManifest, read_manifest
-from export.graphs import run_contracts
+from export.contract import GraphContract
+from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
 from outfitgan.errors import EngineError, GraphError, ServerError
 from outfitgan.files import partial_folder
@@ -15,21 +16,27 @@ from serving.configs import CPU_THREAD_PARAMETER, DEFAULT_CPU_TARGET, repository
 from serving.pbtxt import parse
 
 TEMPLATE = Path(__file__).parents[1] / "triton_repo"
-"""The committed repository: its Python models serve every image size."""
+"""The committed repository: its Python models serve every image size and architecture."""
 
 
 def assemble(model: ModelConfig, engines: Mapping[str, Path], output: Path, threads: int = 0) -> Path:
     """Write a complete repository for `model` to `output` and return it.
 
     `engines` is {graph name: engine folder}, all of one target; `threads` is what one engine may use on a CPU server,
-    0 for all cores. Raises GraphError if an engine was built from other graphs than the model's, EngineError if one is
-    missing, altered or of another target, ServerError if `output` holds something else than a repository.
+    0 for all cores. With engines of mask generators it serves `outfit_from_source` too.
+
+    Raises:
+        GraphError: if the engines are not those of the model's graphs.
+        EngineError: if one is altered or of another target.
+        ServerError: if `output` holds something else than a repository.
+
     """
     _check_output(output)
-    manifests = _checked(model, engines)
+    contracts = contracts_of(model, engines)
+    manifests = _checked(model, contracts, engines)
     target = _common_target(manifests)
     on_cpu = target in CPU_THREAD_PARAMETER
-    configs = repository_configs(model, target if on_cpu else DEFAULT_CPU_TARGET, threads)
+    configs = repository_configs(model, contracts, target if on_cpu else DEFAULT_CPU_TARGET, threads)
     if not on_cpu:
         configs = {name: text for name, text in configs.items() if not name.endswith("cpu.pbtxt")}
     with partial_folder(output) as partial:
@@ -45,13 +52,10 @@ def assemble(model: ModelConfig, engines: Mapping[str, Path], output: Path, thre
     return output
 
 
-def _checked(model: ModelConfig, engines: Mapping[str, Path]) -> dict[str, EngineManifest]:
+def _checked(
+    model: ModelConfig, contracts: Mapping[str, GraphContract], engines: Mapping[str, Path]
+) -> dict[str, EngineManifest]:
     """Return every engine's manifest, each checked against its graph's contract."""
-    contracts = run_contracts(model)
-    if missing := sorted(set(contracts) - set(engines)):
-        raise EngineError(f"There is no engine for {', '.join(missing)}: run `outfitgan build` for every graph.")
-    if unknown := sorted(set(engines) - set(contracts)):
-        raise GraphError(f"This model has no graph called {', '.join(unknown)}: it has {', '.join(contracts)}.")
     manifests = {}
     for name, contract in contracts.items():
         manifests[name] = read_manifest(engines[name])

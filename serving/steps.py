@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outfitgan.errors import InputError
-from outfitgan.images import encode_png, load_image, load_mask, require_mask
+from outfitgan.images import encode_png, load_image, load_mask
+from outfitgan.masks import THRESHOLD, clean_mask, require_mask
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -22,10 +23,17 @@ MASK_NOT_SENT = (
     "An item was asked for whose mask was not sent: send MASK_<ITEM> for every item you ask for, "
     "and all of them for COMPATIBILITY."
 )
+MASK_NOT_MADE = (
+    "A mask that was generated from SOURCE is empty: send a photo of one item on a white ground, "
+    "or masks of your own to outfit_encoded."
+)
 
 
 def prepare(inputs: Tensors, masks: Sequence[str]) -> Tensors:
-    """Pass SOURCE (B, S, S, 3) and the masks (B, S, S, 1) on; one of `masks` that was not sent becomes all zero."""
+    """Pass SOURCE (B, S, S, 3) and the masks (B, S, S, 1) on; one of `masks` that was not sent becomes all zero.
+
+    Tensors are taken as they are: the graphs cut masks at 128. Those sent as files are cleaned, by `decode`.
+    """
     source = _source(inputs)
     prepared: Tensors = {"SOURCE": source}
     for name in masks:
@@ -37,18 +45,34 @@ def prepare(inputs: Tensors, masks: Sequence[str]) -> Tensors:
 
 
 def decode(inputs: Tensors, masks: Sequence[str], size: int) -> Tensors:
-    """Decode SOURCE and the masks, each (B, 1) files, to what `prepare` returns; S is `size`."""
-    files = _source(inputs)
-    labelled = zip(_labels("SOURCE", len(files)), files[:, 0], strict=True)
-    source = np.stack([load_image(data, label, size).pixels for label, data in labelled])
-    decoded: Tensors = {"SOURCE": source}
+    """Decode SOURCE and the masks, each (B, 1) files, to what `prepare` returns; S is `size`.
+
+    Masks are cleaned as `outfitgan generate` cleans them in its own process, pixel for pixel.
+    """
+    decoded = decode_source(inputs, size)
+    source = decoded["SOURCE"]
     for name in masks:
         if name in inputs:
-            labelled = zip(_labels(name, len(files)), inputs[name][:, 0], strict=True)
+            labelled = zip(_labels(name, len(source)), inputs[name][:, 0], strict=True)
             decoded[name] = np.stack([load_mask(data, label, size).pixels for label, data in labelled])
         else:
             decoded[name] = _no_masks(source.shape)
     return decoded
+
+
+def decode_source(inputs: Tensors, size: int) -> Tensors:
+    """Decode SOURCE (B, 1) files to SOURCE (B, S, S, 3); S is `size`."""
+    files = _source(inputs)
+    labelled = zip(_labels("SOURCE", len(files)), files[:, 0], strict=True)
+    return {"SOURCE": np.stack([load_image(data, label, size).pixels for label, data in labelled])}
+
+
+def clean(inputs: Tensors) -> Tensors:
+    """Clean generated silhouettes MASK (B, S, S, 1) as `clean_mask` does; refuse one that is empty."""
+    soft = inputs["MASK"]
+    if (soft.max(axis=(1, 2, 3)) < THRESHOLD).any():
+        raise InputError(MASK_NOT_MADE)
+    return {"MASK": np.stack([clean_mask(levels, "MASK").pixels for levels in soft])}
 
 
 def finish(inputs: Tensors) -> Tensors:
@@ -60,9 +84,12 @@ def finish(inputs: Tensors) -> Tensors:
 def encode(inputs: Tensors) -> Tensors:
     """Encode IMAGE (B, S, S, 3) to PNG (B, 1) files, refusing what `finish` refuses."""
     _require_sent(inputs["MASK"])
-    files = np.empty((len(inputs["IMAGE"]), 1), dtype=np.object_)
-    files[:, 0] = [encode_png(pixels) for pixels in inputs["IMAGE"]]
-    return {"PNG": files}
+    return {"PNG": _files(inputs["IMAGE"])}
+
+
+def encode_mask(inputs: Tensors) -> Tensors:
+    """Encode MASK (B, S, S, 1) to PNG (B, 1) files."""
+    return {"PNG": _files(inputs["MASK"])}
 
 
 def score(inputs: Tensors) -> Tensors:
@@ -71,6 +98,12 @@ def score(inputs: Tensors) -> Tensors:
         if name.startswith("MASK_"):
             _require_sent(mask)
     return {"COMPATIBILITY": inputs["COMPATIBILITY"]}
+
+
+def _files(pictures: NDArray[np.uint8]) -> NDArray[np.object_]:
+    files = np.empty((len(pictures), 1), dtype=np.object_)
+    files[:, 0] = [encode_png(pixels) for pixels in pictures]
+    return files
 
 
 def _source(inputs: Tensors) -> NDArray[Any]:

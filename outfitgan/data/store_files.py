@@ -24,7 +24,7 @@ from outfitgan.errors import DataError
 from outfitgan.files import sha256_of
 from outfitgan.items import COLLOCATION_ORDER, Item
 
-FORMAT = 1
+FORMAT = 2
 VARIANTS = 4
 """V: broken outfits kept for each outfit of a rule-based source, where any are wanted."""
 INDEX = "store.json"

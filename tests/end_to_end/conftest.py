@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from outfitgan.cli import main
 
@@ -24,6 +25,15 @@ Serving = Callable[..., AbstractContextManager[dict[str, str]]]
 COMMAND = (sys.executable, "-c", "from outfitgan.cli import main; main()")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 READY = re.compile(r"Ready: gRPC (?P<grpc>\S+), HTTP (?P<http>\S+), metrics (?P<metrics>\S+/metrics)\. ")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """What runs in this process takes one core, as the tests beside it may need the other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +100,7 @@ def run_copy(run: Path, tmp_path: Path) -> Path:
 def example(succeed: Verb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of <kind>.png and <kind>_mask.png of one outfit, at the run's image size."""
     folder = tmp_path_factory.mktemp("data") / "examples"
-    succeed("data", "--output", folder, "--count", 1, "--size", 64)
+    succeed("data", "write", "--output", folder, "--count", 1, "--size", 64)
     return folder / "000"
 
 

@@ -9,6 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from bench.subject import parameter_count, untrained_run
+from outfitgan.config import load_preset
+from outfitgan.errors import RunError
+from outfitgan.networks.generator import Generator
+from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
+from outfitgan.training.untrained import save_untrained_masks
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,7 +30,12 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.server
 def test_the_benchmark_measures_each_row_and_its_parity(run_copy: Path, tmp_path: Path) -> None:
-    rows = {"openvino": "engine, 1 item", "outfit": "process, 3 items", "served-grpc": "client, 3 items"}
+    rows = {
+        "torch": "engine, 1 item",
+        "openvino": "engine, 1 item",
+        "outfit": "process, 3 items",
+        "served-grpc": "client, 3 items",
+    }
     chosen = [part for row in rows for part in ("--row", row)]
     output = tmp_path / "figures" / "bench.json"
     done = bench("--run", run_copy, *chosen, "--requests", 2, "--repeats", 1, "--output", output)
@@ -39,6 +52,54 @@ def test_the_benchmark_measures_each_row_and_its_parity(run_copy: Path, tmp_path
         assert row["first_ms"] > 0
         assert row["per_second"] == pytest.approx(1000 / row["p50_ms"], rel=0.01)  # two requests: mean and median agree
         assert row["psnr_db"] >= 55
+    parameters = found["facts"]["parameters"]["generators"]
+    assert {name: row.get("parameters") for name, row in found["rows"].items()} == {
+        **dict.fromkeys(rows), "outfit": parameters
+    }  # fmt: skip
+
+
+def test_the_benchmark_measures_a_training(run_copy: Path, tmp_path: Path) -> None:
+    boundaries = {"train-step": "training step", "train-passes": "training step", "data-store": "data store"}
+    chosen = [part for row in boundaries for part in ("--row", row)]
+    output = tmp_path / "bench.json"
+    before = {path: path.read_bytes() for path in (run_copy / "checkpoints").iterdir()}
+    options = ["--requests", 2, "--repeats", 1, "--threads", 1, "--output", output]
+    done = bench("--run", run_copy, *chosen, *options)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text())["rows"]
+    assert {name: row["boundary"] for name, row in rows.items()} == boundaries
+    for name, outfits in (("train-step", 2), ("train-passes", 2), ("data-store", 8)):  # the preset's batch is 2
+        assert rows[name]["outfits_per_s"] == pytest.approx(outfits * rows[name]["per_second"], rel=0.01, abs=0.1)
+        assert "psnr_db" not in rows[name]
+    assert rows["data-store"]["p50_ms"] < rows["train-passes"]["p50_ms"]
+    ratio = rows["train-step"]["p50_ms"] / rows["train-passes"]["p50_ms"]
+    assert f"A training step takes {ratio:.2f} of its passes alone" in done.stdout
+    assert {path: path.read_bytes() for path in (run_copy / "checkpoints").iterdir()} == before
+
+
+def test_one_generator_for_all_kinds_has_a_third_of_the_parameters() -> None:
+    """As presets/shared.toml says; both are counted as a whole outfit's."""
+    small, shared = (parameter_count(load_preset(name).model) for name in ("small", "shared"))
+    one = sum(p.numel() for p in Generator(load_preset("small").model.generator).parameters())
+    assert small["generators"] == 3 * one
+    assert 0.25 < shared["generators"] / small["generators"] < 0.4
+    assert small["collocation"] == shared["collocation"]
+
+
+def test_an_untrained_run_is_made_once_and_can_be_exported(tmp_path: Path) -> None:
+    run = untrained_run(tmp_path / "run", "tiny")
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    assert untrained_run(tmp_path / "run", "tiny").config == run.config
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    with torch.inference_mode():
+        made = load_generator(run)(torch.ones(1, 3, 64, 64), torch.ones(1, 3, 1, 64, 64))  # (B, T, 3, S, S)
+        score = load_classifier(run)(torch.rand(2, 4, 3, 64, 64) * 2 - 1)
+    assert (made.shape, score.shape) == ((1, 3, 3, 64, 64), (2,))
+    assert load_mask_generators(run) == {}
+    save_untrained_masks(run)
+    assert set(load_mask_generators(run)) == set(run.config.model.targets)
+    with pytest.raises(RunError, match="another version of the preset small; remove it"):
+        untrained_run(tmp_path / "run", "small")
 
 
 def test_an_unknown_row_is_one_sentence(run: Path, tmp_path: Path) -> None:

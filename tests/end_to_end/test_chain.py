@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from export.boundary import CollocationGraph, GeneratorGraph
+from export.boundary import CollocationGraph
+from export.graphs import makings
+from export.modules import generator_modules, run_module
 from outfitgan.cli import app
 from outfitgan.data.ccp import CcpOutfits
 from outfitgan.images import load_image, load_mask
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
+from outfitgan.training.networks import load_classifier, load_generator
 from outfitgan.training.runs import Run
-from outfitgan.training.train import load_classifier, load_generators
 from serving.client import OutfitClient
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
@@ -80,7 +82,8 @@ def request(folder: Path, source: ItemKind = ItemKind.UPPER, end: str = "png") -
 def read_made(output: Path, said: str, size: int = SIZE) -> Made:
     """Read `generate`'s folder; everything in it must agree with the rest and with what was said."""
     result = json.loads((output / "result.json").read_text())
-    assert set(result) == {"source", "items", "compatibility", "seconds"}
+    assert set(result) == {"source", "items", "generated_masks", "compatibility", "seconds"}
+    assert result["generated_masks"] == {}
     kinds = [kind for kind in COLLOCATION_ORDER if kind in result["items"]]
     assert result["items"] == {kind: f"{kind}.png" for kind in kinds}
     assert {path.name for path in output.iterdir()} == {"outfit.png", "result.json", *result["items"].values()}
@@ -105,14 +108,19 @@ def assert_torch_makes_it(run: Path, folder: Path, source: ItemKind, end: str, m
     """`made` is what the trained networks make of the files, without any graph, engine or command line."""
     opened = Run.open(run)
     path = folder / f"{source}.{end}"
-    image = torch.from_numpy(load_image(path.read_bytes(), path.name, size).pixels)[None]
-    outfit = {source: image}
+    image = load_image(path.read_bytes(), path.name, size).pixels[None]
+    outfit, modules = {source: image}, generator_modules(load_generator(opened))
+    for making in makings(opened.config.model):
+        feeds = {"SOURCE": image}
+        for name, kind in making.masks.items():
+            mask = folder / f"{kind}_mask.png"
+            feeds[name] = load_mask(mask.read_bytes(), mask.name, size).pixels[None]
+        found = run_module(modules[making.contract.name], making.contract, feeds)
+        outfit |= {kind: found[name] for name, kind in making.images.items()}
     with torch.inference_mode():
-        for kind, generator in load_generators(opened).items():
-            mask = load_mask((folder / f"{kind}_mask.png").read_bytes(), f"{kind}_mask.png", size).pixels
-            outfit[kind] = GeneratorGraph(generator.eval())(image, torch.from_numpy(mask)[None])
-        score = CollocationGraph(load_classifier(opened).eval())(*(outfit[kind] for kind in COLLOCATION_ORDER))
-    items = {kind: outfit[kind][0].numpy() for kind in COLLOCATION_ORDER if kind != source}
+        images = (torch.from_numpy(outfit[kind]) for kind in COLLOCATION_ORDER)
+        score = CollocationGraph(load_classifier(opened))(*images)
+    items = {kind: outfit[kind][0] for kind in COLLOCATION_ORDER if kind != source}
     assert_same(made, Made(items, made.sheet, float(score)))
 
 
@@ -228,7 +236,7 @@ def snapshot(folder: Path) -> dict[Path, int]:
 def test_another_source_item_with_another_target_until_sigterm(
     here: Verb, serving: Serving, shoes_run: Path, tmp_path: Path
 ) -> None:
-    here("data", "--output", tmp_path / "examples", "--count", 1, "--size", 32)
+    here("data", "write", "--output", tmp_path / "examples", "--count", 1, "--size", 32)
     example = tmp_path / "examples" / "000"
     options = request(example, ItemKind.SHOES)
     done = here("generate", *options, "--run", shoes_run, "--target", "onnxruntime", "--output", tmp_path / "here")

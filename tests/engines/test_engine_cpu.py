@@ -30,7 +30,7 @@ def opened(store: EngineStore, graph: ExportedGraph, target: str, threads: int =
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-@pytest.mark.parametrize("name", ["alignment", "collocation_graph"])
+@pytest.mark.parametrize("name", ["alignment", "collocation_graph", "outfit_graph", "mask_graph"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_engine_agrees_with_the_graph(
     target: str, name: str, batch: int, built: EngineStore, request: pytest.FixtureRequest

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,26 @@ from torch import nn
 from export.exporter import ExportedGraph, export_run
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.items import ItemKind
-from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.networks.generator import Generator
+from outfitgan.networks.architectures import OutfitGenerator, build_generator
+from outfitgan.networks.collocation import CollocationClassifier, build_classifier
+from outfitgan.networks.norms import norm_of
+from outfitgan.networks.pix2pix import MaskGenerator
 
-KINDS = (ItemKind.BAG, ItemKind.SHOES)
+
+def as_if_trained(network: nn.Module) -> nn.Module:
+    """Trained biases are not zero."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -21,29 +38,36 @@ def tiny() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
-def generators(tiny: ModelConfig) -> dict[ItemKind, Generator]:
+def generator(tiny: ModelConfig) -> OutfitGenerator:
     torch.manual_seed(3)
-    networks = {kind: Generator(tiny).eval() for kind in KINDS}
-    for network in networks.values():
-        for name, parameter in network.named_parameters():
-            if name.endswith("bias"):  # trained biases are not zero
-                nn.init.normal_(parameter, std=0.1)
-    return networks
+    network = build_generator(tiny)
+    as_if_trained(network)
+    return network
 
 
 @pytest.fixture(scope="session")
 def collocation(tiny: ModelConfig) -> CollocationClassifier:
     torch.manual_seed(4)
-    return CollocationClassifier(tiny).eval()
+    return build_classifier(tiny).eval()
+
+
+@pytest.fixture(scope="session")
+def mask_generators(tiny: ModelConfig) -> dict[ItemKind, MaskGenerator]:
+    torch.manual_seed(5)
+    networks = {kind: MaskGenerator(tiny.mask_generator, norm_of("instance")).eval() for kind in tiny.targets}
+    for network in networks.values():
+        nn.init.normal_(network.network.ups[-1][0].weight, std=0.2)  # silhouettes reach black and white
+    return networks
 
 
 @pytest.fixture(scope="session")
 def exported(
     tiny: ModelConfig,
-    generators: dict[ItemKind, Generator],
+    generator: OutfitGenerator,
     collocation: CollocationClassifier,
+    mask_generators: dict[ItemKind, MaskGenerator],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], ExportedGraph]:
     folder: Path = tmp_path_factory.mktemp("graphs")
-    graphs = export_run(generators, collocation, tiny, folder)
+    graphs = export_run(generator, collocation, mask_generators, tiny, folder)
     return {(graph.name, graph.precision): graph for graph in graphs}

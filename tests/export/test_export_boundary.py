@@ -12,14 +12,18 @@ from export.boundary import (
     AlignmentGraph,
     CollocationGraph,
     GeneratorGraph,
+    MaskGraph,
+    OutfitGraph,
     bytes_from_image,
+    bytes_from_logits,
     image_from_bytes,
     mask_from_bytes,
 )
-from outfitgan.config import ModelConfig
+from outfitgan.config import ModelConfig, load_preset, override
 from outfitgan.items import ItemKind
+from outfitgan.networks.architectures import OutfitGenerator, alignments_of, build_generator
 from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.networks.generator import Generator
+from outfitgan.networks.pix2pix import MaskGenerator
 
 
 def levels() -> Tensor:
@@ -62,8 +66,43 @@ def test_mask_is_thresholded_at_128(dtype: torch.dtype) -> None:
     assert mask.flatten().tolist() == [0, 0, 0, 1, 1]
 
 
-def test_generator_graph_is_the_generator(tiny: ModelConfig, generators: dict[ItemKind, Generator]) -> None:
-    network = generators[ItemKind.BAG]
+@pytest.mark.parametrize(("logit", "level"), [(-30.0, 0), (-0.001, 127), (0.01, 128), (30.0, 255), (1.0, 186)])
+def test_a_silhouette_is_255_times_its_probability(logit: float, level: int) -> None:
+    """Garment from 128 on is a probability of a half or more, which is a logit of 0 or more."""
+    found = bytes_from_logits(torch.full((2, 1, 3, 4), logit))
+    assert (found.dtype, found.shape) == (torch.uint8, (2, 3, 4, 1))
+    assert (found == level).all()
+
+
+def test_mask_graph_is_the_mask_generator(tiny: ModelConfig, mask_generators: dict[ItemKind, MaskGenerator]) -> None:
+    network = mask_generators[ItemKind.SHOES]
+    source, _ = pair(tiny.image_size)
+    with torch.no_grad():
+        found = MaskGraph(network)(source)
+        expected = network(source.permute(0, 3, 1, 2).float() / 255 * 2 - 1).sigmoid()
+    assert (found.double() - expected.permute(0, 2, 3, 1).double() * 255).abs().max() < 0.501
+    assert found.double().std() > 20
+
+
+def test_outfit_graph_is_the_shared_generator() -> None:
+    model = override(load_preset("tiny"), {"model.generator.architecture": "shared"}).model
+    torch.manual_seed(6)
+    network = build_generator(model).eval()
+    source, mask = pair(model.image_size)
+    masks = [mask, mask.flip(1), mask.flip(2)]
+    with torch.no_grad():
+        found = OutfitGraph(network)(source, *masks)
+        inside = source.permute(0, 3, 1, 2).float() / 255 * 2 - 1
+        silhouettes = torch.stack([(m.permute(0, 3, 1, 2) > 127).float() for m in masks], dim=1)
+        expected = network(inside, silhouettes)
+    assert len(found) == 3
+    for index, image in enumerate(found):
+        exact = ((expected[:, index].permute(0, 2, 3, 1) + 1) / 2 * 255).double()
+        assert (image.double() - exact).abs().max() < 0.501
+
+
+def test_generator_graph_is_the_generator(tiny: ModelConfig, generator: OutfitGenerator) -> None:
+    network = generator.items[ItemKind.BAG]
     source, mask = pair(tiny.image_size)
     with torch.no_grad():
         found = GeneratorGraph(network)(source, mask)
@@ -74,10 +113,8 @@ def test_generator_graph_is_the_generator(tiny: ModelConfig, generators: dict[It
     assert (found.double() - exact).abs().max() < 0.501
 
 
-def test_alignment_graph_gives_the_cell_of_the_largest_weight(
-    tiny: ModelConfig, generators: dict[ItemKind, Generator]
-) -> None:
-    network = generators[ItemKind.SHOES].alignment
+def test_alignment_graph_gives_the_cell_of_the_largest_weight(tiny: ModelConfig, generator: OutfitGenerator) -> None:
+    network = alignments_of(generator)[ItemKind.SHOES]
     source, mask = pair(tiny.image_size)
     with torch.no_grad():
         warped, match, weight = AlignmentGraph(network)(source, mask)
@@ -105,13 +142,17 @@ def test_collocation_graph_reads_the_collocation_order(tiny: ModelConfig, colloc
 
 
 def test_half_networks_keep_the_boundary(
-    tiny: ModelConfig, generators: dict[ItemKind, Generator], collocation: CollocationClassifier
+    tiny: ModelConfig,
+    generator: OutfitGenerator,
+    collocation: CollocationClassifier,
+    mask_generators: dict[ItemKind, MaskGenerator],
 ) -> None:
-    network = copy.deepcopy(generators[ItemKind.BAG]).half()
+    network = copy.deepcopy(generator.items[ItemKind.BAG]).half()
     source, mask = pair(tiny.image_size, 1)
     with torch.no_grad():
         image = GeneratorGraph(network)(source, mask)
         warped, match, weight = AlignmentGraph(network.alignment)(source, mask)
         compatibility = CollocationGraph(copy.deepcopy(collocation).half())(*[source] * 4)
-    found = [tensor.dtype for tensor in (image, warped, match, weight, compatibility)]
-    assert found == [torch.uint8, torch.float32, torch.int32, torch.float32, torch.float32]
+        silhouette = MaskGraph(copy.deepcopy(mask_generators[ItemKind.BAG]).half())(source)
+    found = [tensor.dtype for tensor in (image, warped, match, weight, compatibility, silhouette)]
+    assert found == [torch.uint8, torch.float32, torch.int32, torch.float32, torch.float32, torch.uint8]

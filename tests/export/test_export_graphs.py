@@ -16,31 +16,34 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from export import exporter
+from export import exporter, traces
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
 from export.correlate_function import correlate_nodes
 from export.exported import ExportedGraph, find_graphs, load_graph
 from export.exporter import export_graph
 from export.graphs import alignment_contract, collocation_contract, generator_contract
+from export.modules import run_modules
 from export.parity import adversarial_inputs, compare, shortfalls
 from export.types import check_types
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind
+from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.networks.collocation import CollocationClassifier
-from outfitgan.networks.generator import Generator
+from outfitgan.networks.pix2pix import MaskGenerator
 
 Exported = dict[tuple[str, str], ExportedGraph]
-GRAPHS = ("generator_bag", "generator_shoes", "alignment_bag", "alignment_shoes", "collocation")
+KINDS = ("bag", "lower", "shoes")
+WHOLE = {"collocation"} | {f"{role}_{kind}" for role in ("generator", "alignment", "mask_generator") for kind in KINDS}
+GRAPHS = ("generator_bag", "generator_shoes", "alignment_bag", "alignment_shoes", "collocation", "mask_generator_bag")
 PRECISIONS = ("fp32", "fp16")
 
 
-def module_of(name: str, generators: dict[ItemKind, Generator], collocation: CollocationClassifier) -> nn.Module:
-    family, _, kind = name.partition("_")
-    if family == "collocation":
-        return CollocationGraph(collocation)
-    network = generators[ItemKind(kind)]
-    return GeneratorGraph(network) if family == "generator" else AlignmentGraph(network.alignment)
+@pytest.fixture(scope="module")
+def modules(
+    generator: OutfitGenerator, collocation: CollocationClassifier, mask_generators: dict[ItemKind, MaskGenerator]
+) -> dict[str, nn.Module]:
+    return run_modules(generator, collocation, mask_generators)
 
 
 def run_torch(module: nn.Module, graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -58,22 +61,16 @@ def run_file(graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, np
 
 
 def test_a_run_has_its_graphs_in_both_precisions(exported: Exported) -> None:
-    assert set(exported) == {(name, precision) for name in GRAPHS for precision in PRECISIONS}
+    assert set(exported) == {(name, precision) for name in WHOLE for precision in PRECISIONS}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("batch", [1, 2, 8])
 def test_every_adversarial_row_agrees_with_torch(
-    name: str,
-    precision: str,
-    batch: int,
-    exported: Exported,
-    generators: dict[ItemKind, Generator],
-    collocation: CollocationClassifier,
+    name: str, precision: str, batch: int, exported: Exported, modules: dict[str, nn.Module]
 ) -> None:
-    graph = exported[name, precision]
-    module = module_of(name, generators, collocation)
+    graph, module = exported[name, precision], modules[name]
     for label, feeds in adversarial_inputs(graph.contract, batch, seed=11):
         found = run_file(graph, feeds)
         figures = compare(run_torch(module, graph, feeds), found, graph.contract)
@@ -83,19 +80,21 @@ def test_every_adversarial_row_agrees_with_torch(
 
 
 def test_matches_agree_on_a_random_row_wherever_the_weight_lies(
-    exported: Exported, generators: dict[ItemKind, Generator], collocation: CollocationClassifier
+    exported: Exported, modules: dict[str, nn.Module]
 ) -> None:
     graph = exported["alignment_bag", "fp32"]
     feeds = adversarial_inputs(graph.contract, 1, 11)[0][1]
-    expected = run_torch(module_of("alignment_bag", generators, collocation), graph, feeds)["MATCH"]
+    expected = run_torch(modules["alignment_bag"], graph, feeds)["MATCH"]
     assert (run_file(graph, feeds)["MATCH"] == expected).mean() > 0.99
 
 
-def test_kinds_keep_their_own_weights(exported: Exported) -> None:
-    feeds = adversarial_inputs(exported["generator_bag", "fp32"].contract, 1, 0)[0][1]
-    bag, shoes = (run_file(exported[f"generator_{kind}", "fp32"], feeds)["IMAGE"] for kind in ("bag", "shoes"))
+@pytest.mark.parametrize(("role", "output"), [("generator", "IMAGE"), ("mask_generator", "MASK")])
+def test_kinds_keep_their_own_weights(role: str, output: str, exported: Exported) -> None:
+    graphs = [exported[f"{role}_{kind}", "fp32"] for kind in ("bag", "shoes")]
+    feeds = adversarial_inputs(graphs[0].contract, 1, 0)[0][1]
+    bag, shoes = (run_file(graph, feeds)[output] for graph in graphs)
     assert np.abs(bag.astype(int) - shoes).mean() > 1
-    assert exported["generator_bag", "fp32"].weights_sha256 != exported["generator_shoes", "fp32"].weights_sha256
+    assert graphs[0].weights_sha256 != graphs[1].weights_sha256
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -104,7 +103,7 @@ def test_file_is_sound_and_holds_one_correlate_per_sam(name: str, precision: str
     model = onnx.load(exported[name, precision].path)
     onnx.checker.check_model(model, full_check=True)
     nodes = correlate_nodes(model)
-    assert len(nodes) == (0 if name == "collocation" else 1)
+    assert len(nodes) == (1 if name.startswith(("generator", "alignment")) else 0)
     assert len(model.functions) == len(nodes)
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == 23
     for node in nodes:
@@ -179,7 +178,7 @@ def test_file_says_nothing_of_where_it_was_made(precision: str, exported: Export
 def test_sidecar_round_trip(exported: Exported) -> None:
     for graph in exported.values():
         assert load_graph(graph.path) == graph
-    assert set(find_graphs(exported["collocation", "fp16"].path.parent, "fp16")) == set(GRAPHS)
+    assert set(find_graphs(exported["collocation", "fp16"].path.parent, "fp16")) == WHOLE
 
 
 def copied(graph: ExportedGraph, folder: Path) -> Path:
@@ -247,25 +246,24 @@ def test_export_repeats_to_the_byte_and_leaves_the_network_alone(
         assert torch.equal(tensor, before[name])
 
 
-def test_temperature_is_not_shared_between_architectures(
-    tiny: ModelConfig, generators: dict[ItemKind, Generator]
-) -> None:
-    sharp = copy.deepcopy(generators[ItemKind.BAG].alignment)
-    sharp.temperature = 0.01
+def test_temperature_is_not_shared_between_architectures(tiny: ModelConfig, generator: OutfitGenerator) -> None:
+    alignments = alignments_of(generator)
+    sharp = copy.deepcopy(alignments[ItemKind.BAG])
+    sharp.temperature = 0.01  # type: ignore[assignment]
     contract = alignment_contract(ItemKind.BAG, tiny)
     keys = {
-        exporter._architecture(AlignmentGraph(network), contract, "fp32")
-        for network in (generators[ItemKind.BAG].alignment, generators[ItemKind.SHOES].alignment, sharp)
+        traces.architecture(AlignmentGraph(network), contract, "fp32")
+        for network in (alignments[ItemKind.BAG], alignments[ItemKind.SHOES], sharp)
     }
     assert len(keys) == 2
 
 
-def test_missing_weights_are_said(tiny: ModelConfig, generators: dict[ItemKind, Generator]) -> None:
+def test_missing_weights_are_said(generator: OutfitGenerator) -> None:
     with pytest.raises(GraphError, match=r"lacks \d+ weights, generator\.alignment"):
-        exporter._put_weights(onnx.ModelProto(), GeneratorGraph(generators[ItemKind.BAG]))
+        traces.put_weights(onnx.ModelProto(), GeneratorGraph(generator.items[ItemKind.BAG]))
 
 
-def test_unknown_precision_is_refused(tiny: ModelConfig, generators: dict[ItemKind, Generator], tmp_path: Path) -> None:
-    module, contract = GeneratorGraph(generators[ItemKind.BAG]), generator_contract(ItemKind.BAG, tiny)
+def test_unknown_precision_is_refused(tiny: ModelConfig, generator: OutfitGenerator, tmp_path: Path) -> None:
+    module, contract = GeneratorGraph(generator.items[ItemKind.BAG]), generator_contract(ItemKind.BAG, tiny)
     with pytest.raises(GraphError, match="no graph precision 'int8'"):
         export_graph(module, contract, "int8", tmp_path / "g.onnx")

@@ -7,12 +7,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.contract import GraphContract, TensorSpec
-from export.graphs import run_contracts
+from export.graphs import makings, mask_contracts, run_contracts
 from outfitgan.config import ModelConfig
 from outfitgan.items import ItemKind
 
 TYPES = {"uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
 SHIFTS = {kind: 40 * (index + 1) for index, kind in enumerate(ItemKind)}
+CHANNELS = {ItemKind.UPPER: 0, ItemKind.BAG: 0, ItemKind.LOWER: 1, ItemKind.SHOES: 2}
+"""Of the source: the small mask generator of a kind hands one out."""
 
 
 def expected_image(kind: ItemKind, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -21,9 +23,21 @@ def expected_image(kind: ItemKind, source: np.ndarray, mask: np.ndarray) -> np.n
     return np.where(mask >= 128, shifted, 255).astype(np.uint8)
 
 
-def small_graph(contract: GraphContract) -> onnx.ModelProto:
-    role, _, kind = contract.name.partition("_")
-    nodes = {"generator": _generator, "alignment": _alignment, "collocation": _collocation}[role](contract, kind)
+def small_graphs(model: ModelConfig) -> dict[str, onnx.ModelProto]:
+    """Every graph of a run of `model` that has mask generators."""
+    graphs = {}
+    for making in makings(model):
+        nodes = [node for kind in making.images.values() for node in _item(kind, *_ends(making.contract, kind))]
+        graphs[making.contract.name] = _model(making.contract, nodes)
+    for name, contract in (run_contracts(model) | mask_contracts(model)).items():
+        if name not in graphs:
+            role, _, kind = name.rpartition("_")
+            nodes = {"alignment": _alignment, "mask_generator": _mask, "": _collocation}[role](contract, kind)
+            graphs[name] = _model(contract, nodes)
+    return graphs
+
+
+def _model(contract: GraphContract, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
     inputs = [_value(spec) for spec in contract.inputs]
     outputs = [_value(spec) for spec in contract.outputs]
     graph = helper.make_graph(nodes, contract.name, inputs, outputs)
@@ -32,24 +46,31 @@ def small_graph(contract: GraphContract) -> onnx.ModelProto:
     return model
 
 
-def small_graphs(model: ModelConfig) -> dict[str, onnx.ModelProto]:
-    return {name: small_graph(contract) for name, contract in run_contracts(model).items()}
+def _ends(contract: GraphContract, kind: ItemKind) -> tuple[str, str]:
+    """The mask and the image of `kind`, as its graph calls them."""
+    alone = contract.name != "generator_outfit"
+    return ("MASK", "IMAGE") if alone else (f"MASK_{kind.name}", kind.name)
 
 
-def _generator(contract: GraphContract, kind: str) -> list[onnx.NodeProto]:
+def _item(kind: ItemKind, mask: str, image: str) -> list[onnx.NodeProto]:
     return [
-        _constant("shift", np.int32(SHIFTS[ItemKind(kind)])),
-        _constant("levels", np.int32(256)),
-        _constant("half", np.int32(128)),
-        _constant("white", np.int32(255)),
-        helper.make_node("Cast", ["SOURCE"], ["source"], to=TensorProto.INT32),
-        helper.make_node("Cast", ["MASK"], ["mask"], to=TensorProto.INT32),
-        helper.make_node("Add", ["source", "shift"], ["sum"]),
-        helper.make_node("Mod", ["sum", "levels"], ["shifted"]),
-        helper.make_node("GreaterOrEqual", ["mask", "half"], ["inside"]),
-        helper.make_node("Where", ["inside", "shifted", "white"], ["image"]),
-        helper.make_node("Cast", ["image"], ["IMAGE"], to=TensorProto.UINT8),
+        _constant(f"{kind}_shift", np.int32(SHIFTS[kind])),
+        _constant(f"{kind}_levels", np.int32(256)),
+        _constant(f"{kind}_half", np.int32(128)),
+        _constant(f"{kind}_white", np.int32(255)),
+        helper.make_node("Cast", ["SOURCE"], [f"{kind}_source"], to=TensorProto.INT32),
+        helper.make_node("Cast", [mask], [f"{kind}_mask"], to=TensorProto.INT32),
+        helper.make_node("Add", [f"{kind}_source", f"{kind}_shift"], [f"{kind}_sum"]),
+        helper.make_node("Mod", [f"{kind}_sum", f"{kind}_levels"], [f"{kind}_shifted"]),
+        helper.make_node("GreaterOrEqual", [f"{kind}_mask", f"{kind}_half"], [f"{kind}_inside"]),
+        helper.make_node("Where", [f"{kind}_inside", f"{kind}_shifted", f"{kind}_white"], [f"{kind}_image"]),
+        helper.make_node("Cast", [f"{kind}_image"], [image], to=TensorProto.UINT8),
     ]
+
+
+def _mask(contract: GraphContract, kind: str) -> list[onnx.NodeProto]:
+    channel = np.array([CHANNELS[ItemKind(kind)]], np.int64)
+    return [_constant("channel", channel), helper.make_node("Gather", ["SOURCE", "channel"], ["MASK"], axis=3)]
 
 
 def _alignment(contract: GraphContract, kind: str) -> list[onnx.NodeProto]:

@@ -26,6 +26,7 @@ def test_an_outfit_replaces_only_an_outfit(tmp_path: Path) -> None:
     check_output(tmp_path / "old")
     (tmp_path / "old" / "result.json").touch()
     (tmp_path / "old" / "bag.png").touch()
+    (tmp_path / "old" / "bag_mask.png").touch()
     check_output(tmp_path / "old")
     (tmp_path / "old" / "thesis.docx").touch()
     with pytest.raises(InputError, match="something else than an outfit"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from outfitgan.errors import EngineError, GraphError, InputError, ServerError
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
 from serving.client import OutfitClient
+from serving.outfit import GeneratedOutfit
 from serving.protocols import Http
 from serving.repository import assemble
 from serving.server import TritonServer, _answers, failure_in
@@ -33,16 +35,11 @@ from serving.wheel import ServerWheel, check_stub, find_wheel
 
 pytestmark = pytest.mark.server
 
+Builder = Callable[[ModelConfig, str], dict[str, Path]]
+Counted = Callable[[OutfitClient, Callable[[], object]], dict[str, int]]
+
 TARGETS = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-
-
-@pytest.fixture(params=["grpc", "http"])
-def client(request: pytest.FixtureRequest, server: TritonServer) -> Iterator[OutfitClient]:
-    url = server.grpc_url if request.param == "grpc" else server.http_url
-    with OutfitClient(url, request.param, timeout=30) as client:
-        yield client
-        assert client.is_ready(), "the server did not survive this test"
 
 
 def _png(width: int, height: int, mode: str = "RGB") -> bytes:
@@ -68,23 +65,12 @@ def test_a_whole_outfit(client: OutfitClient, source: np.ndarray, mask: np.ndarr
     assert outfit.compatibility == pytest.approx(expected, abs=1e-4)
 
 
-def test_one_item_runs_one_generator(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
-    before = _settled_statistics(client)
-    outfit = client.generate(source, {ItemKind.SHOES: mask}, [ItemKind.SHOES])
-    after = _settled_statistics(client)
-    assert list(outfit.images) == [ItemKind.SHOES]
-    assert outfit.compatibility is None
-    ran = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    assert ran == {"outfit": 1, "prepare": 1, "generator_shoes": 1, "finish": 1}
-
-
-def _settled_statistics(client: OutfitClient) -> dict[str, int]:
-    """Read the statistics until they rest: the server counts an inference after it has sent its answer."""
-    seen: dict[str, int] = {}
-    while (now := client.statistics()) != seen:
-        seen = now
-        time.sleep(0.3)
-    return now
+def test_one_item_runs_one_generator(client: OutfitClient, source: np.ndarray, mask: np.ndarray, ran: Counted) -> None:
+    outfits: list[GeneratedOutfit] = []
+    counts = ran(client, lambda: outfits.append(client.generate(source, {ItemKind.SHOES: mask}, [ItemKind.SHOES])))
+    assert counts == {"outfit": 1, "prepare": 1, "generator_shoes": 1, "finish": 1}
+    assert list(outfits[0].images) == [ItemKind.SHOES]
+    assert outfits[0].compatibility is None
 
 
 def test_files_give_what_tensors_give(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
@@ -311,16 +297,17 @@ def test_an_altered_engine_is_refused_and_nothing_is_left(repository: Path, tmp_
     assert not list(SHARED_MEMORY.glob(f"{server._shm_prefix}*"))
 
 
-def test_onnxruntime_serves_too_and_stop_leaves_nothing(
-    model: ModelConfig,
-    engines: dict[str, dict[str, Path]],
-    tmp_path: Path,
-    source: np.ndarray,
-    mask: np.ndarray,
+def test_onnxruntime_serves_a_run_without_sams_and_stop_leaves_nothing(
+    model: ModelConfig, build: Builder, tmp_path: Path, source: np.ndarray, mask: np.ndarray
 ) -> None:
-    repository = assemble(model, engines["onnxruntime"], tmp_path / "repository")
+    baseline = dataclasses.replace(model, generator=dataclasses.replace(model.generator, architecture="pix2pix"))
+    engines = build(baseline, "onnxruntime")
+    without_masks = {name: folder for name, folder in engines.items() if not name.startswith("mask_generator")}
+    repository = assemble(baseline, without_masks, tmp_path / "repository")
+    assert not (repository / "outfit_from_source").exists()
     with TritonServer(repository) as server, OutfitClient(server.grpc_url) as client:
         outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
+        assert (client.aligned_kinds(), client.mask_kinds()) == ((), ())
         pid, folder = server.pid, server._folder
         assert len(_session(pid)) > 1
     for kind in TARGETS:
@@ -369,7 +356,7 @@ def _session(leader: int) -> list[int]:
 
 def test_assemble_checks_its_engines(model: ModelConfig, engines: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     good = engines["openvino"]
-    with pytest.raises(EngineError, match="no engine for collocation"):
+    with pytest.raises(GraphError, match="collocation is missing"):
         assemble(model, {name: path for name, path in good.items() if name != "collocation"}, tmp_path / "a")
     with pytest.raises(EngineError, match="one target"):
         assemble(model, {**good, "collocation": engines["onnxruntime"]["collocation"]}, tmp_path / "a")

@@ -1,4 +1,4 @@
-"""Leaf of `outfit_encoded`: hand an image out as PNG, or refuse it where its mask was not sent."""
+"""Leaf of the ensembles that answer in files: hand an image out as PNG, or refuse it where its mask was not sent."""
 
 from serving import steps
 from serving.in_server import StepModel

@@ -1,4 +1,4 @@
-"""Leaf of both ensembles: hand COMPATIBILITY out, or refuse it where a mask was not sent."""
+"""Leaf of every ensemble: hand COMPATIBILITY out, or refuse it where a mask was not sent."""
 
 from serving import steps
 from serving.in_server import StepModel

@@ -1,0 +1,76 @@
+"""Rows of a training: a whole step, its passes alone, and the store that feeds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import torch
+
+from bench.spec import Images, Spec
+from outfitgan.data.augmentation import augmentation_of
+from outfitgan.training.batches import Batches
+from outfitgan.training.device import accelerator_for
+from outfitgan.training.networks import load_classifier
+from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.training.runs import Run
+from outfitgan.training.steps import as_floats
+from outfitgan.training.train import open_split, perceptual_features
+
+GATHERED = 8
+"""Outfits that one call of `gathering` takes from the store."""
+
+
+@contextmanager
+def step(spec: Spec) -> Iterator[Callable[[], Images]]:
+    """A step of the generators' training as a run takes it: batch, both passes, optimisers, average."""
+    trainer, numbers = _trainer(spec), count(1)
+
+    def call() -> Images:
+        trainer.step(next(numbers))
+        return {}
+
+    yield call
+
+
+@contextmanager
+def passes(spec: Spec) -> Iterator[Callable[[], Images]]:
+    """The same step's forward and backward passes and optimisers, of one batch that is in memory already."""
+    trainer = _trainer(spec)
+    training = trainer.config.training
+    parts = trainer.batches.real(1, training.batch).to(trainer.accelerator.device).parts(training.accumulation)
+
+    def call() -> Images:
+        made = trainer.generate(parts[0]) if len(parts) == 1 else None
+        as_floats(trainer.accelerator, trainer.backward_d(parts, made) | trainer.backward_g(parts, made))
+        return {}
+
+    yield call
+
+
+@contextmanager
+def gathering(spec: Spec) -> Iterator[Callable[[], Images]]:
+    """Batches of the training split's outfits, in a training's order, copied out of the store."""
+    config = Run.open(spec.run).config
+    store = open_split(config, config.model.image_size, "train")
+    order = torch.randperm(len(store), generator=torch.Generator().manual_seed(config.training.seed)).tolist()
+    starts = count(0, GATHERED)
+
+    def call() -> Images:
+        start = next(starts)
+        store.gather(store.rows([order[number % len(order)] for number in range(start, start + GATHERED)]))
+        return {}
+
+    yield call
+
+
+def _trainer(spec: Spec) -> OutfitTrainer:
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    run = Run.open(spec.run)
+    config = run.config
+    store = open_split(config, config.model.image_size, "train")
+    batches = Batches(store, config.training.seed, augmentation_of(config.data.augmentation))
+    accelerator = accelerator_for(config.training)
+    return OutfitTrainer(config, batches, load_classifier(run), accelerator, perceptual_features(config))

@@ -1,0 +1,45 @@
+"""A run's networks behind the boundary of each of its graphs, by the graph's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
+from export.contract import GraphContract
+from outfitgan.items import ItemKind
+from outfitgan.networks.architectures import OutfitGenerator, alignments_of
+from outfitgan.networks.collocation import CollocationClassifier
+from outfitgan.networks.pix2pix import MaskGenerator
+from outfitgan.networks.shared import SharedGenerator
+
+
+def run_modules(
+    generator: OutfitGenerator, collocation: CollocationClassifier, mask_generators: Mapping[ItemKind, MaskGenerator]
+) -> dict[str, nn.Module]:
+    """Return a boundary module for each graph of a run; `mask_generators` may be empty."""
+    modules = generator_modules(generator)
+    modules |= {f"alignment_{kind}": AlignmentGraph(module) for kind, module in alignments_of(generator).items()}
+    modules["collocation"] = CollocationGraph(collocation)
+    return modules | {f"mask_generator_{kind}": MaskGraph(network) for kind, network in mask_generators.items()}
+
+
+def generator_modules(generator: OutfitGenerator) -> dict[str, nn.Module]:
+    """Return a boundary module for each graph that makes items; `export.graphs.makings` says what each takes."""
+    if isinstance(generator, SharedGenerator):
+        return {"generator_outfit": OutfitGraph(generator)}
+    return {f"generator_{kind}": GeneratorGraph(generator.items[kind]) for kind in generator.targets}
+
+
+def run_module(
+    module: nn.Module, contract: GraphContract, feeds: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return a boundary module's outputs by name, computed by torch."""
+    with torch.inference_mode():
+        found = module(*(torch.from_numpy(feeds[spec.name]) for spec in contract.inputs))
+    tensors = found if isinstance(found, tuple) else (found,)
+    return {spec.name: tensor.numpy() for spec, tensor in zip(contract.outputs, tensors, strict=True)}
