@@ -34,7 +34,7 @@ OPTIONS = {
     "data write": "--output --data --root --split --count --size --seed",
     "data inspect": "--output --data --root --split --count --size --seed",
     "train": "--run --preset --config --resume --data --root --source --image-size --steps --collocation-steps "
-    "--batch --seed",
+    "--batch --seed --set",
     "train-masks": "--run",
     "export": "--run --precision",
     "build": "--run --target --precision",
@@ -43,6 +43,8 @@ OPTIONS = {
     "serve": "--repository --http-port --grpc-port --metrics-port --host --log",
     "generate": "--source --mask --output --run --server --protocol --wait --only --target --precision --threads",
     "demo": "--output --preset",
+    "evaluate": "--run --output --count --data --root",
+    "experiment": "--output --preset --config --data --root --seeds --count --set --run --on",
 }
 QUICK = ["--preset", "tiny", "--image-size", "32", "--collocation-steps", "1", "--steps", "1"]
 
@@ -163,8 +165,10 @@ def test_the_app_names_its_verbs() -> None:
     assert result.exit_code == 0
     verbs = {words.split()[0] for words in OPTIONS}
     assert all(re.search(rf"\b{verb}\b", result.output) for verb in verbs)
-    commands = {c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback}
-    assert commands | {str(group.name) for group in app.registered_groups} == verbs
+    apps = [app, *(group.typer_instance for group in app.registered_groups if not group.name and group.typer_instance)]
+    commands = [command.callback for one in apps for command in one.registered_commands if command.callback]
+    groups = {str(group.name) for group in app.registered_groups if group.name}
+    assert {command.__name__.replace("_", "-") for command in commands} | groups == verbs
 
 
 @pytest.mark.parametrize("verb", OPTIONS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outfitgan.config import ModelConfig
@@ -59,7 +58,8 @@ class SharedGenerator(nn.Module):
         """
         batch, count = masks.shape[:2]
         mask = masks.flatten(0, 1)  # (BT, 1, S, S)
-        planes = torch.cat([with_kind(masks[:, i], kind) for i, kind in enumerate(self.targets)], dim=1)
+        told = [with_kind(masks[:, i], kind_planes(kind)) for i, kind in enumerate(self.targets)]
+        planes = torch.cat(told, dim=1)  # (B, 5T, S, S)
         described = planes.reshape(batch * count, -1, *planes.shape[2:])  # (BT, 5, S, S)
         features = self.alignment.mask_branch(described)  # (BT, F, g, g)
         item = self.alignment.read(source)  # once an outfit
@@ -77,32 +77,38 @@ class SharedGenerator(nn.Module):
 
 
 class KindAlignment(nn.Module):
-    """A shared SAM told the kind."""
+    """A shared SAM told the kind, in a buffer: the kinds differ in their weights alone, so one trace exports all."""
+
+    planes: Tensor
 
     def __init__(self, alignment: SemanticAlignment, kind: ItemKind) -> None:
         super().__init__()
-        self.alignment, self.kind = alignment, str(kind)
+        self.alignment = alignment
+        self.register_buffer("planes", kind_planes(kind))
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
         """Return what the SAM makes of source (B, 3, S, S) and mask (B, 1, S, S) of this kind: (B, Cv, g, g)."""
-        warped: Tensor = self.alignment(source, with_kind(mask, ItemKind(self.kind)))
+        warped: Tensor = self.alignment(source, with_kind(mask, self.planes))
         return warped
 
     def match(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return warped (B, Cv, g, g), and per grid cell the best source cell (B, g, g) and its weight."""
-        return self.alignment.match(source, with_kind(mask, ItemKind(self.kind)))
+        return self.alignment.match(source, with_kind(mask, self.planes))
 
     def look(self, source: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Return where on the source grid each of positions (B, P) of the target grid looks: (B, P, g, g)."""
-        return self.alignment.look(source, with_kind(mask, ItemKind(self.kind)), positions)
+        return self.alignment.look(source, with_kind(mask, self.planes), positions)
 
 
-def with_kind(mask: Tensor, kind: ItemKind) -> Tensor:
-    """Append one plane a kind, all ones for `kind`: (B, 1, S, S) -> (B, 5, S, S)."""
-    position = COLLOCATION_ORDER.index(kind)
-    return torch.cat(
-        [mask, F.pad(torch.ones_like(mask), (0, 0, 0, 0, position, len(COLLOCATION_ORDER) - 1 - position))], dim=1
-    )
+def kind_planes(kind: ItemKind) -> Tensor:
+    """Return one plane a kind (1, 4, 1, 1): 1 for `kind`, 0 for the others."""
+    return torch.tensor([float(other == kind) for other in COLLOCATION_ORDER]).reshape(1, -1, 1, 1)
+
+
+def with_kind(mask: Tensor, planes: Tensor) -> Tensor:
+    """Append planes (1, 4, 1, 1) that say a mask's kind: (B, 1, S, S) -> (B, 5, S, S)."""
+    told = planes.to(mask).expand(mask.shape[0], -1, *mask.shape[2:])  # (B, 4, S, S)
+    return torch.cat([mask, told], dim=1)
 
 
 def stacked(queries: Tensor, batch: int) -> Tensor:

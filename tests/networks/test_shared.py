@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from outfitgan.config import ModelConfig, load_preset, override
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
 from outfitgan.networks.architectures import SeparateGenerators, build_generator
-from outfitgan.networks.shared import SharedGenerator, stacked, unstacked, with_kind
+from outfitgan.networks.shared import SharedGenerator, kind_planes, stacked, unstacked, with_kind
 
 
 def shared(**changes: object) -> tuple[SharedGenerator, ModelConfig]:
@@ -124,7 +124,7 @@ def test_one_mask_makes_another_item_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", ItemKind)
 def test_the_kind_is_a_plane_of_ones_behind_the_mask(kind: ItemKind) -> None:
     mask = outfit_photos(2, 16, targets=1)[1][:, 0].half()
-    planes = with_kind(mask, kind)
+    planes = with_kind(mask, kind_planes(kind))
     assert planes.dtype == torch.float16
     assert torch.equal(planes[:, :1], mask)
     for position, other in enumerate(COLLOCATION_ORDER):
