@@ -1,4 +1,4 @@
-"""Every shell block of the README runs as it stands, in order, in one folder."""
+"""Every shell block of the README and of the kernel's page runs as it stands, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ SETUP = ("make demo", "make test")  # what a person types first; the demo has a 
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
 
 
-def blocks() -> list[str]:
-    found = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+def blocks(page: str) -> list[str]:
+    found = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     return [body for marked, body in found if not marked and not body.startswith(SETUP)]
 
 
@@ -29,22 +30,42 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def run(script: str, folder: Path) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.server
 def test_every_block_runs(tmp_path: Path) -> None:
     for name in ("bench", "triton_repo"):
         (tmp_path / name).symlink_to(ROOT / name)
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    script = "set -eu\n" + "\n".join(blocks())
+    script = "set -eu\n" + "\n".join(blocks("README.md"))
     for written, free in zip(("8000", "8001", "8002"), free_ports(3), strict=True):
         script = script.replace(written, str(free))
     assert "outfitgan serve" in script
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    run(script, tmp_path)
     for made in ("outfit/outfit.png", "served/outfit.png", "shoes/shoes.png", "runs/first/bench.json"):
         assert (tmp_path / made).is_file(), f"the README's commands left no {made}"
     assert (tmp_path / "outfit/bag.png").read_bytes() == (tmp_path / "served/bag.png").read_bytes()
+
+
+def test_every_block_of_the_kernels_page_runs_and_prints_its_tables(tmp_path: Path) -> None:
+    """Errors differ from CPU to CPU in their digits, so of the numerics table only what was tried is compared."""
+    (tmp_path / "bench").symlink_to(ROOT / "bench")
+    page = (ROOT / "docs" / "kernel.md").read_text(encoding="utf-8")
+    printed = run("set -eu\n" + "\n".join(blocks("docs/kernel.md")), tmp_path).splitlines()
+    tried = [line.split("|")[1:4] for line in printed if re.search(r"\|[^|]*e-\d\d \|", line)]
+    assert len(tried) > 10
+    assert [line.split("|")[1:4] for line in page.splitlines() if re.search(r"\|[^|]*e-\d\d \|", line)] == tried
+    made = [line for line in printed if line.startswith("| sm_")]
+    assert len(made) == 8
+    if f"triton {version('triton')}" in page:  # another compiler takes other registers
+        assert [line for line in made if line not in page.splitlines()] == []
+    assert len(list(tmp_path.glob("kernels*/*.ptx"))) == len(list(tmp_path.glob("kernels*/*.json"))) == 8
 
 
 def test_verbs_of_the_table_are_the_verbs_there_are() -> None:

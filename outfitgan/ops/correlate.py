@@ -8,6 +8,7 @@ B batch, C matching channels, Cv value channels, N = H*W target positions, M = H
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outfitgan.errors import InputError
+from outfitgan.ops.correlate_fused import fused_best_match, fused_correlate, needs_gradient, obstacle
 
-Implementation = Literal["auto", "reference", "sdpa"]
+Implementation = Literal["auto", "reference", "sdpa", "fused"]
+MatchImplementation = Literal["auto", "reference", "fused"]
 
 MIN_NORM = 1e-6
 """Norms are clamped here, so that a zero vector correlates with nothing instead of giving NaN."""
@@ -36,22 +39,26 @@ def correlate(
         values: (B, Cv, Hs, Ws) what is carried over.
         temperature: of the softmax, above 0; the smaller, the closer to a hard match.
         impl: `reference` is the specification and holds the whole matrix; `sdpa` does not and is differentiable;
-            `auto` takes `sdpa`, and in an ONNX export the one node `outfitgan::Correlate`.
+            `fused` does neither, in one kernel on CUDA. `auto` takes `fused` in inference on CUDA (and warns of what
+            keeps it from it), `sdpa` elsewhere, and in an ONNX export the one node `outfitgan::Correlate`.
 
     Returns:
         (B, Cv, H, W) in the dtype of `values`.
 
     Raises:
-        InputError: on shapes, dtypes or a temperature that do not fit.
+        InputError: on shapes, dtypes or a temperature that do not fit, and on what `fused` cannot take.
 
     """
     _check(target, source, temperature, values)
-    if impl == "reference":
-        return reference(target, source, values, temperature)
-    if impl not in ("auto", "sdpa"):
-        raise InputError(f"There is no correlate implementation '{impl}'; choose auto, reference or sdpa.")
+    if impl not in ("auto", "reference", "sdpa", "fused"):
+        raise InputError(f"There is no correlate implementation '{impl}'; choose auto, reference, sdpa or fused.")
     if impl == "auto" and torch.onnx.is_in_onnx_export():
         return _node(target, source, values, temperature)
+    if impl == "reference":
+        return reference(target, source, values, temperature)
+    if impl != "sdpa" and _takes_fused(impl, target, source, values):
+        warped: Tensor = fused_correlate(target, source, values, temperature)
+        return warped
     return _sdpa(target, source, values, temperature)
 
 
@@ -63,31 +70,33 @@ def reference(target: Tensor, source: Tensor, values: Tensor, temperature: float
     return _grid(warped, target).to(values.dtype)  # (B, Cv, H, W)
 
 
-def best_match(target: Tensor, source: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def best_match(
+    target: Tensor, source: Tensor, temperature: float, impl: MatchImplementation = "auto"
+) -> tuple[Tensor, Tensor]:
     """Return each target position's best source position and its softmax weight, without the whole matrix.
 
     Args:
         target: (B, C, H, W) features of the reference mask.
         source: (B, C, Hs, Ws) features of the source item.
         temperature: of the softmax, above 0.
+        impl: `reference` goes by the definition, some rows at a time; `fused` is one kernel on CUDA; `auto` chooses as
+            `correlate` does.
 
     Returns:
         index (B, H, W) int64, row * Ws + column in the source, and weight (B, H, W) float32 in [0, 1].
 
     Raises:
-        InputError: on shapes, dtypes or a temperature that do not fit.
+        InputError: on shapes, dtypes or a temperature that do not fit, and on what `fused` cannot take.
 
     """
     _check(target, source, temperature)
-    queries, keys = _positions(target), _positions(source)  # (B, N, C), (B, M, C)
-    indices, weights = [], []
-    for rows in torch.split(queries, _ROWS, dim=1):  # (B, R, C)
-        logits = _logits(rows, keys, temperature)  # (B, R, M)
-        top, index = logits.max(dim=-1)  # (B, R)
-        indices.append(index)
-        weights.append((top - logits.logsumexp(dim=-1)).exp())
-    shape = (target.shape[0], *target.shape[2:])
-    return torch.cat(indices, dim=1).reshape(shape), torch.cat(weights, dim=1).reshape(shape).float()
+    if impl not in ("auto", "reference", "fused"):
+        raise InputError(f"There is no best_match implementation '{impl}'; choose auto, reference or fused.")
+    exported = impl == "auto" and torch.onnx.is_in_onnx_export()
+    if not exported and impl != "reference" and _takes_fused(impl, target, source):
+        match: tuple[Tensor, Tensor] = fused_best_match(target, source, temperature)
+        return match
+    return _best_match(target, source, temperature)
 
 
 def match_weights(target: Tensor, source: Tensor, temperature: float, positions: Tensor) -> Tensor:
@@ -112,6 +121,30 @@ def match_weights(target: Tensor, source: Tensor, temperature: float, positions:
     rows = queries.gather(1, positions.unsqueeze(2).expand(-1, -1, queries.shape[2]))  # (B, P, C)
     weights = _logits(rows, _positions(source), temperature).softmax(dim=-1)  # (B, P, M)
     return weights.reshape(*positions.shape, *source.shape[2:]).float()
+
+
+def _takes_fused(impl: str, *tensors: Tensor) -> bool:
+    """Return whether to take the fused kernel; where it is meant and cannot be taken, say so."""
+    if impl == "auto" and (not tensors[0].is_cuda or needs_gradient(*tensors)):
+        return False
+    reason = obstacle(*tensors)
+    if reason is not None and impl == "fused":
+        raise InputError(f"The fused kernel cannot take this: {reason}.")
+    if reason is not None:
+        warnings.warn(f"The correlation goes without its fused kernel: {reason}.", stacklevel=3)
+    return reason is None
+
+
+def _best_match(target: Tensor, source: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    queries, keys = _positions(target), _positions(source)  # (B, N, C), (B, M, C)
+    indices, weights = [], []
+    for rows in torch.split(queries, _ROWS, dim=1):  # (B, R, C)
+        logits = _logits(rows, keys, temperature)  # (B, R, M)
+        top, index = logits.max(dim=-1)  # (B, R)
+        indices.append(index)
+        weights.append((top - logits.logsumexp(dim=-1)).exp())
+    shape = (target.shape[0], *target.shape[2:])
+    return torch.cat(indices, dim=1).reshape(shape), torch.cat(weights, dim=1).reshape(shape).float()
 
 
 def _sdpa(target: Tensor, source: Tensor, values: Tensor, temperature: float) -> Tensor:
@@ -169,6 +202,8 @@ def _check(target: Tensor, source: Tensor, temperature: float, values: Tensor | 
     shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
     if any(tensor.dim() != 4 for tensor in tensors.values()):
         raise InputError(f"correlate takes (batch, channels, height, width) tensors, not {shapes}.")
+    if any(0 in tensor.shape for tensor in tensors.values()):
+        raise InputError(f"correlate needs at least one image, channel and position, not {shapes}.")
     if not temperature > 0:
         raise InputError(f"correlate needs a temperature above 0, not {temperature}.")
     if target.shape[:2] != source.shape[:2]:
@@ -178,6 +213,9 @@ def _check(target: Tensor, source: Tensor, temperature: float, values: Tensor | 
     if len({tensor.dtype for tensor in tensors.values()}) != 1:
         dtypes = ", ".join(f"{name} {tensor.dtype}" for name, tensor in tensors.items())
         raise InputError(f"correlate needs one dtype, not {dtypes}; cast them first.")
+    if len({tensor.device for tensor in tensors.values()}) != 1:
+        devices = ", ".join(f"{name} {tensor.device}" for name, tensor in tensors.items())
+        raise InputError(f"correlate needs one device, not {devices}; move them first.")
 
 
 def _check_positions(positions: Tensor, target: Tensor) -> None:

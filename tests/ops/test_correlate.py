@@ -1,4 +1,4 @@
-"""The operator against its definition, written out in numpy at double precision."""
+"""The operator's torch implementations against its definition, written out in numpy at double precision."""
 
 from __future__ import annotations
 
@@ -7,42 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from correlation_cases import attention, error, features, wide
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.profiler import profile
 
 from outfitgan.errors import InputError
 from outfitgan.ops.correlate import Implementation, best_match, correlate, reference
 
-Array = NDArray[np.float64]
-
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float64, torch.float32, *HALVES)
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("reference", "sdpa")
 GRIDS = {"same": ((6, 5), (6, 5)), "larger source": ((3, 4), (7, 6)), "one target": ((1, 1), (5, 5))}
-
-
-def unit(features: Array) -> Array:
-    """(B, C, H, W) -> (B, N, C), each row of length 1, or shorter where its norm is below 1e-6."""
-    rows = features.reshape(*features.shape[:2], -1).transpose(0, 2, 1)
-    units: Array = rows / np.maximum(np.sqrt((rows**2).sum(-1, keepdims=True)), 1e-6)
-    return units
-
-
-def attention(target: Array, source: Array, temperature: float) -> Array:
-    """(B, N, M), rows that sum to 1."""
-    logits = np.einsum("bnc,bmc->bnm", unit(target), unit(source)) / temperature
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    weights: Array = odds / odds.sum(-1, keepdims=True)
-    return weights
-
-
-def by_definition(target: Array, source: Array, values: Array, temperature: float) -> Array:
-    flat = values.reshape(*values.shape[:2], -1)  # (B, Cv, M)
-    warped: Array = np.einsum("bnm,bvm->bvn", attention(target, source, temperature), flat)
-    return warped.reshape(*values.shape[:2], *target.shape[2:])
 
 
 def tolerance(impl: Implementation, dtype: torch.dtype, temperature: float, channels: int = 16) -> float:
@@ -56,36 +33,6 @@ def tolerance(impl: Implementation, dtype: torch.dtype, temperature: float, chan
     if dtype not in HALVES:
         return u * (1 + 4 / temperature)
     return 1.1 * u + (1.4 * u / temperature / channels**0.5 if impl != "reference" else 0)
-
-
-def wide(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().double().numpy()
-    return array
-
-
-def error(warped: Tensor, target: Tensor, source: Tensor, values: Tensor, temperature: float) -> float:
-    """Worst distance from the definition on the very numbers that the operator was given."""
-    expected = by_definition(wide(target), wide(source), wide(values), temperature)
-    assert warped.shape == expected.shape
-    assert warped.dtype == values.dtype
-    return float(np.abs(wide(warped) - expected).max())
-
-
-def features(
-    seed: int,
-    batch: int = 2,
-    channels: int = 16,
-    value_channels: int = 16,
-    target_grid: tuple[int, int] = (6, 5),
-    source_grid: tuple[int, int] = (6, 5),
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor, Tensor]:
-    draw = np.random.default_rng(seed)
-    target = draw.normal(size=(batch, channels, *target_grid))
-    source = draw.normal(size=(batch, channels, *source_grid))
-    values = draw.uniform(-1, 1, size=(batch, value_channels, *source_grid))
-    tensors = (torch.from_numpy(array).to(dtype) for array in (target, source, values))
-    return next(tensors), next(tensors), next(tensors)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -264,9 +211,14 @@ def test_gradients_are_finite_at_zero_vectors(impl: Implementation) -> None:
         (lambda t, s, v: (t, s, v[..., :2]), "values at every source position"),
         (lambda t, s, v: (t, s.half(), v), "one dtype.*source torch.float16.*cast them"),
         (lambda t, s, v: (t, s, v.double()), "one dtype.*values torch.float64.*cast them"),
+        (lambda t, s, v: (t, s.to("meta"), v), "one device.*source meta.*move them"),
+        (lambda t, s, v: (t[:0], s[:0], v[:0]), "at least one image, channel and position"),
+        (lambda t, s, v: (t[:, :0], s[:, :0], v), "at least one image, channel and position"),
+        (lambda t, s, v: (t[..., :0], s, v), r"at least one image.*target \(2, 4, 3, 0\)"),
+        (lambda t, s, v: (t, s[:, :, :0], v[:, :, :0]), "at least one image, channel and position"),
     ],
 )
-@pytest.mark.parametrize("impl", ["auto", *IMPLEMENTATIONS])
+@pytest.mark.parametrize("impl", ["auto", "fused", *IMPLEMENTATIONS])
 def test_refuses_tensors_that_do_not_fit(
     impl: Implementation, change: Callable[..., tuple[Tensor, Tensor, Tensor]], message: str
 ) -> None:
@@ -278,7 +230,7 @@ def test_refuses_tensors_that_do_not_fit(
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_refuses_a_temperature_that_is_not_above_zero(temperature: float) -> None:
     target, source, values = features(0)
-    for impl in IMPLEMENTATIONS:
+    for impl in ("fused", *IMPLEMENTATIONS):
         with pytest.raises(InputError, match=f"temperature above 0, not {temperature}"):
             correlate(target, source, values, temperature, impl)
     with pytest.raises(InputError, match="temperature above 0"):
@@ -286,8 +238,10 @@ def test_refuses_a_temperature_that_is_not_above_zero(temperature: float) -> Non
 
 
 def test_refuses_an_implementation_it_has_not() -> None:
-    with pytest.raises(InputError, match=r"no correlate implementation 'magic'; .*sdpa"):
+    with pytest.raises(InputError, match=r"no correlate implementation 'magic'; .*sdpa or fused"):
         correlate(*features(0), 0.05, "magic")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"no best_match implementation 'sdpa'; choose auto, reference or fused"):
+        best_match(*features(0)[:2], 0.05, "sdpa")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one batch and one channel count"):
         best_match(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3), 0.05)
 

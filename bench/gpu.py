@@ -1,0 +1,115 @@
+"""The fused correlation kernel on an NVIDIA GPU: is it right, which tiles are best, how fast is it.
+
+python bench/gpu.py check    errors against FP64, on the GPU
+python bench/gpu.py tune     the time of each of its tiles
+python bench/gpu.py time     against sdpa and the unfused reference, and as a share of a matrix product's rate
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.kernel_cases import DTYPES, check, check_cases
+from bench.kernel_timing import ceiling_tflops, fastest, preset_case, time_case, tune_case
+from outfitgan.errors import InputError, OutfitError, UnsupportedError
+from outfitgan.files import atomic_write
+from outfitgan.ops.correlate import best_match, correlate
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_console = Console(soft_wrap=True, highlight=False)
+
+Output = Annotated[Path | None, typer.Option(help="A JSON of the figures and of what they were measured on.")]
+Preset = Annotated[str, typer.Option(help="Whose widths, grid and temperature.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+Dtype = Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Measurements, of 20 calls each; their median counts.")]
+
+
+@app.command("check")
+def check_kernel(
+    side: Annotated[int, typer.Option(min=8, help="Of the grids, about.")] = 64, output: Output = None
+) -> None:
+    """Compare the kernel with the definition at FP64; exit with 2 where it is over its limit."""
+    facts = _gpu()
+    table = Table("case", "dtype", "T", "worst error", "limit", "weight", "other matches", title=facts["gpu"])
+    found = []
+    for case in check_cases(side):
+        found.append(row := check(case, "cuda", partial(correlate, impl="fused"), partial(best_match, impl="fused")))
+        figures = f"{row.error:.1e}", f"{row.limit:.1e}", f"{row.weight_error:.0e}", f"{row.other_matches:.1%}"
+        table.add_row(row.case, row.dtype, f"{row.temperature:g}", *figures)
+    _console.print(table)
+    _write(output, facts, {"checked": [row.to_json() for row in found]})
+    if failed := [row.case for row in found if not row.passed]:
+        raise InputError(f"Over the limit: {', '.join(failed)}; take impl='sdpa' on this GPU.")
+
+
+@app.command()
+def tune(
+    preset: Preset = "small", batch: Batch = 1, dtype: Dtype = "fp16", repeats: Repeats = 50, output: Output = None
+) -> None:
+    """Time each of the kernel's tiles, and name the best."""
+    case, facts = preset_case(preset, batch, dtype), _gpu()
+    times = tune_case(case, repeats)
+    best = fastest(times)
+    table = Table(*asdict(best), "ms", title=f"{facts['gpu']}, {preset}, {dtype}, batch {batch}")
+    for tiles, ms in sorted(times.items(), key=lambda item: item[1]):
+        table.add_row(*map(str, asdict(tiles).values()), f"{ms:.4f}")
+    _console.print(table)
+    content = [{"tiles": asdict(tiles), "ms": ms} for tiles, ms in times.items()]
+    _write(output, facts, {"preset": preset, "dtype": dtype, "batch": batch, "best": asdict(best), "times": content})
+
+
+@app.command("time")
+def time_kernel(
+    preset: Preset = "small", batch: Batch = 1, dtype: Dtype = "fp16", repeats: Repeats = 50, output: Output = None
+) -> None:
+    """Time the kernel, sdpa and the unfused reference; boundary: kernel, warm caches, no launch from Python."""
+    case, facts = preset_case(preset, batch, dtype), _gpu()
+    ceiling = ceiling_tflops(dtype, repeats)
+    rows = time_case(case, ceiling, repeats)
+    title = f"{facts['gpu']}, {preset}, {dtype}, batch {batch}; a matrix product reaches {ceiling:.0f} TFLOP/s"
+    table = Table("implementation", "ms", "TFLOP/s", "share", title=title)
+    for row in rows:
+        table.add_row(row.name, f"{row.ms:.4f}", f"{row.tflops:.1f}", f"{row.share:.1%}")
+    _console.print(table)
+    content = {"preset": preset, "dtype": dtype, "batch": batch, "ceiling_tflops": ceiling}
+    _write(output, facts, content | {"rows": [row.to_json() for row in rows]})
+
+
+def _gpu() -> dict[str, Any]:
+    """Return what is measured on; raise UnsupportedError where that is no NVIDIA GPU."""
+    if not torch.cuda.is_available():
+        raise UnsupportedError("bench/gpu.py needs an NVIDIA GPU and torch's CUDA build; run it where both are.")
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+        "torch": torch.__version__,
+        "triton": version("triton"),
+    }
+
+
+def _write(path: Path | None, facts: dict[str, Any], figures: dict[str, Any]) -> None:
+    if path is not None:
+        atomic_write(path, (json.dumps({"facts": facts, **figures}, indent=2) + "\n").encode())
+        _console.print(f"Wrote {path}.")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except OutfitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,141 @@
+"""The GPU script as far as a machine without one goes: its cases, its sums, its verdicts, and how it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from bench.gpu import app
+from bench.kernel_cases import LIMITS, KernelCase, check, check_cases
+from bench.kernel_timing import fastest, preset_case, timed
+from outfitgan.errors import ConfigError
+from outfitgan.ops.correlate import best_match, reference
+from outfitgan.ops.tiles import Tiles, candidate_tiles
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "gpu.py"
+CASE = KernelCase("small", 16, 8, (5, 4), (3, 7), batch=2)
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def raised(*arguments: str) -> str:
+    return str(CliRunner().invoke(app, arguments).exception)
+
+
+def test_help_names_what_there_is() -> None:
+    done = script("--help")
+    assert done.returncode == 0
+    for verb in ("check", "tune", "time"):
+        assert f"│ {verb} " in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="There is a GPU here, which is not refused.")
+def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path: Path) -> None:
+    sentence = "bench/gpu.py needs an NVIDIA GPU and torch's CUDA build; run it where both are."
+    done = script("check", "--output", str(tmp_path / "figures.json"))
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")
+    assert not list(tmp_path.iterdir())
+    assert raised("tune") == raised("time") == sentence
+
+
+def test_options_are_checked_before_a_gpu_is_asked_for() -> None:
+    assert raised("time", "--dtype", "fp8") == "There is no dtype 'fp8'; choose fp16, bf16, fp32."
+    assert "There is no preset 'nope'; choose" in raised("tune", "--preset", "nope")
+    assert raised("tune", "--batch", "0") == "2"
+    with pytest.raises(ConfigError, match="no preset 'nope'"):
+        preset_case("nope", 1, "fp16")
+
+
+@pytest.mark.parametrize(
+    ("preset", "width", "side", "temperature"), [("small", 64, 64, 0.02), ("paper", 256, 64, 0.01)]
+)
+def test_a_presets_case_is_its_sams_correlation(preset: str, width: int, side: int, temperature: float) -> None:
+    case = preset_case(preset, 3, "bf16")
+    target, source, values = case.inputs("meta")
+    assert target.shape == source.shape == values.shape == (3, width, side, side)
+    assert {x.dtype for x in (target, source, values)} == {torch.bfloat16}
+    assert case.temperature == temperature
+
+
+def test_operations_are_those_of_both_products() -> None:
+    """Every pair of positions: C multiplies and adds for the score, Cv for the mean."""
+    assert CASE.operations == sum(2 * (16 + 8) for _ in range(2) for _ in range(5 * 4) for _ in range(3 * 7))
+    row = timed("fused kernel", 0.5, 10**9, 8.0)
+    assert (row.tflops, row.share) == (2.0, 0.25)
+
+
+def test_the_fastest_tiles_have_the_least_time() -> None:
+    candidates = candidate_tiles(2, 64, 64)
+    times = {tiles: abs(place - 3.5) for place, tiles in enumerate(candidates)}
+    times[candidates[4]] = 0.1
+    assert fastest(times) == candidates[4]
+    assert isinstance(fastest(times), Tiles)
+
+
+def test_cases_are_what_their_names_say() -> None:
+    cases = {case.name: case for case in check_cases(12)}
+    assert len(cases) == len(check_cases(12))
+    assert {case.dtype for case in cases.values()} == set(LIMITS)
+    for case in cases.values():
+        target, source, values = case.inputs("cpu")
+        assert all(torch.isfinite(x).all() for x in (target, source, values)), case.name
+        assert float(values.abs().max()) <= 1
+        assert not target[:, :, 0, 0].any()
+        assert all(
+            torch.equal(one, other) for one, other in zip(case.inputs("cpu"), (target, source, values), strict=True)
+        )
+    assert cases["features up to 6e4"].inputs("cpu")[1].abs().max() > 5.9e4
+    assert cases["features of 1e-4"].inputs("cpu")[1].abs().max() < 1e-3
+    flat = cases["flat regions"].inputs("cpu")[1]
+    assert torch.equal(flat, flat[:, :, :1, :1].expand_as(flat))
+    near = cases["near-tied keys"].inputs("cpu")[1].double().flatten(2)
+    assert float(torch.cosine_similarity(near[..., :1], near, dim=1).min()) > 0.99
+    assert cases["batch 3, channels first"].inputs("cpu")[0].is_contiguous()
+
+
+def right(target: Tensor, source: Tensor, values: Tensor, temperature: float) -> Tensor:
+    return reference(target, source, values, temperature)
+
+
+def test_a_right_kernel_passes() -> None:
+    for dtype in LIMITS:
+        found = check(replace(CASE, dtype=dtype), "cpu", right, best_match)
+        assert found.passed, found
+        assert found.to_json()["passed"] is True
+    assert check(replace(CASE, temperature=1e-3), "cpu", right, best_match).limit == 10 * LIMITS["fp16"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda *given: right(*given) + 3e-3,
+        lambda *given: right(*given) * torch.nan,
+        lambda *given: right(*given[:3], 2 * given[3]),
+    ],
+)
+def test_a_wrong_warp_does_not_pass(wrong: object) -> None:
+    assert not check(CASE, "cpu", wrong, best_match).passed  # type: ignore[arg-type]
+
+
+def test_a_wrong_match_does_not_pass() -> None:
+    def next_to_it(target: Tensor, source: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        index, weight = best_match(target, source, temperature)
+        return (index + 1) % source[0, 0].numel(), weight
+
+    def too_heavy(target: Tensor, source: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        index, weight = best_match(target, source, temperature)
+        return index, weight + 2e-3
+
+    found = check(CASE, "cpu", right, next_to_it)
+    assert found.other_matches == 1 - 1 / 20  # a zero vector matches anything as well
+    assert not found.passed
+    assert not check(CASE, "cpu", right, too_heavy).passed
