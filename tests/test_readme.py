@@ -1,4 +1,4 @@
-"""Every shell block of the README and of the kernel's page runs as it stands, in order, in one folder."""
+"""Every shell block of the README and of docs/ runs as it stands, a page in order, in one folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SETUP = ("make demo", "make test")  # what a person types first; the demo has a test of its own
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md") if page.name != "kernel.md")
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
 
 
@@ -53,6 +54,12 @@ def test_every_block_runs(tmp_path: Path) -> None:
     assert (tmp_path / "outfit/bag.png").read_bytes() == (tmp_path / "served/bag.png").read_bytes()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_runs(tmp_path: Path, page: str) -> None:
+    (tmp_path / "bench").symlink_to(ROOT / "bench")
+    run("set -eu\n" + "\n".join(blocks(page)), tmp_path)
+
+
 def test_every_block_of_the_kernels_page_runs_and_prints_its_tables(tmp_path: Path) -> None:
     """Errors differ from CPU to CPU in their digits, so of the numerics table only what was tried is compared."""
     (tmp_path / "bench").symlink_to(ROOT / "bench")
@@ -80,7 +87,8 @@ def test_verbs_of_the_table_are_the_verbs_there_are() -> None:
     assert sorted(listed) == sorted(re.findall(r"^│ (\w[\w-]*) ", helped, re.MULTILINE))
 
 
-def test_files_the_readme_links_exist() -> None:
-    links = re.findall(r"\]\(([^):]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", ["README.md", "docs/kernel.md", *PAGES])
+def test_files_that_a_page_links_exist(page: str) -> None:
+    links = re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert links or page != "README.md"
+    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
