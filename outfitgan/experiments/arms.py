@@ -31,7 +31,7 @@ from outfitgan.training.scorer import STAGE as SCORER
 from outfitgan.training.scorer import load_scorer
 from outfitgan.training.train import train_run
 
-_TIMED = 15  # outfits whose median is an arm's latency
+_ROUNDS = 15  # of one outfit by each generator in turn
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ class Outcome:
     metrics: list[Metric]
     parameters: int  # of all generators
     step_seconds: float  # median of a training step
-    outfit_milliseconds: float  # median of one outfit in torch, in this process
 
     def interval(self, metric: str, kind: str = "all") -> Interval | None:
         """Return one metric's interval, None if it is missing."""
@@ -119,17 +118,21 @@ def parameters_of(generator: OutfitGenerator) -> int:
     return sum(parameter.numel() for parameter in generator.parameters())
 
 
-def outfit_milliseconds(generator: OutfitGenerator, config: Config) -> float:
-    """Return the median time of one outfit in torch, in this process, in milliseconds."""
+def outfit_milliseconds(generators: Sequence[OutfitGenerator], config: Config) -> list[float]:
+    """Return each generator's median time of one outfit in torch, in milliseconds; they take turns.
+
+    In turns, so that whatever else the machine does slows all of them alike.
+    """
     size, targets = config.model.image_size, len(config.model.targets)
     source, masks = torch.zeros(1, 3, size, size), torch.ones(1, targets, 1, size, size)
-    times = []
+    times: list[list[float]] = [[] for _ in generators]
     with torch.inference_mode():
-        for _ in range(_TIMED + 2):
-            began = time.perf_counter()
-            generator(source, masks)
-            times.append(time.perf_counter() - began)
-    return 1000 * median(times[2:])
+        for _ in range(_ROUNDS + 1):
+            for generator, taken in zip(generators, times, strict=True):
+                began = time.perf_counter()
+                generator(source, masks)
+                taken.append(time.perf_counter() - began)
+    return [1000 * median(taken[1:]) for taken in times]
 
 
 def _measure(arm: Arm, seed: int, run: Run, judge: Judge) -> Outcome:
@@ -137,8 +140,7 @@ def _measure(arm: Arm, seed: int, run: Run, judge: Judge) -> Outcome:
     metrics = judge.measure(judge.generate(generator))
     lines = (run.folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [entry["seconds"] for entry in map(json.loads, lines) if entry["stage"] == "outfit"]
-    speed = outfit_milliseconds(generator, run.config)
-    return Outcome(arm.name, seed, metrics, parameters_of(generator), median(steps), speed)
+    return Outcome(arm.name, seed, metrics, parameters_of(generator), median(steps))
 
 
 def _key(run: Run, settings: Settings) -> str:

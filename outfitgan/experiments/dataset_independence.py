@@ -7,7 +7,7 @@ from dataclasses import replace
 from outfitgan.config import DataConfig
 from outfitgan.errors import ConfigError
 from outfitgan.evaluation.judge import FCTS, Judge
-from outfitgan.experiments.arms import Arm, Outcome, Settings, outfit_milliseconds, parameters_of, train_arm
+from outfitgan.experiments.arms import Arm, Outcome, Settings, parameters_of, train_arm
 from outfitgan.experiments.report import apart, rows_of, write_report
 from outfitgan.training.networks import load_generator
 from outfitgan.training.runs import Run
@@ -29,8 +29,7 @@ def run(settings: Settings, sources: tuple[DataConfig, ...]) -> None:
                 generator = load_generator(other)
                 metrics = judge.measure(judge.generate(generator))
                 name = f"{trained} on {judged}"
-                speed = outfit_milliseconds(generator, other.config)
-                outcomes.append(Outcome(name, seed, metrics, parameters_of(generator), 0.0, speed))
+                outcomes.append(Outcome(name, seed, metrics, parameters_of(generator), 0.0))
     rows = rows_of(outcomes, _METRICS)
     at_home = {row.arm: row for row in rows}
     notes = [

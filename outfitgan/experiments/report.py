@@ -32,7 +32,6 @@ class Row:
     seeds: dict[str, list[Interval]]  # metric -> each seed's
     parameters: int
     step_seconds: float
-    outfit_milliseconds: float
 
 
 def hull(intervals: Sequence[Interval]) -> Interval:
@@ -59,7 +58,6 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str], kind: str = "al
                 seeds,
                 mine[0].parameters,
                 sum(outcome.step_seconds for outcome in mine) / len(mine),
-                min(outcome.outfit_milliseconds for outcome in mine),
             )
         )
     return rows
@@ -120,11 +118,11 @@ def _show(title: str, rows: Sequence[Row], metrics: Sequence[str], console: Cons
 def _markdown(
     title: str, rows: Sequence[Row], metrics: Sequence[str], notes: Sequence[str], facts: dict[str, Any]
 ) -> str:
-    head = ["arm", *metrics, "parameters", "ms an outfit", "s a step"]
+    head = ["arm", *metrics, "parameters", "s a step"]
     lines = [f"# {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [str(row.intervals.get(metric, "")) for metric in metrics]
-        sizes = [f"{row.parameters:,}", f"{row.outfit_milliseconds:.1f}", f"{row.step_seconds:.2f}"]
+        sizes = [f"{row.parameters:,}", f"{row.step_seconds:.2f}"]
         lines.append("| " + " | ".join([row.arm, *cells, *sizes]) + " |")
     lines += ["", *(f"- {note}" for note in notes), "", "; ".join(f"{key}: {value}" for key, value in facts.items())]
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ def _outcome(order: tuple[ItemKind, ...], seed: int, settings: Settings) -> Outc
         return outcome_from(json.loads(path.read_text(encoding="utf-8")))
     settings.console.print(f"{name}, seed {seed}", style="bold")
     config = override(settings.config, {"model.collocation.order": list(order), "training.seed": seed})
-    outcome = Outcome(name, seed, _trained_and_measured(path.stem, config, settings), 0, 0.0, 0.0)
+    outcome = Outcome(name, seed, _trained_and_measured(path.stem, config, settings), 0, 0.0)
     atomic_write(path, (json.dumps(asdict(outcome), indent=1) + "\n").encode())
     return outcome
 
