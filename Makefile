@@ -28,7 +28,7 @@ demo: venv
 
 test: venv
 	@echo "Running the tests."
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: venv
 	@echo "Checking style and types."

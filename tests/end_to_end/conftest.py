@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from outfitgan.cli import main
 
@@ -25,15 +24,6 @@ Serving = Callable[..., AbstractContextManager[dict[str, str]]]
 COMMAND = (sys.executable, "-c", "from outfitgan.cli import main; main()")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 READY = re.compile(r"Ready: gRPC (?P<grpc>\S+), HTTP (?P<http>\S+), metrics (?P<metrics>\S+/metrics)\. ")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """What runs in this process takes one core, as the tests beside it may need the other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -33,10 +33,10 @@ def test_a_batch_holds_the_outfits_in_collocation_order() -> None:
 @pytest.mark.parametrize("augmentation", ["none", "flip-and-shift"])
 def test_a_batch_depends_on_seed_and_step_alone(augmentation: str) -> None:
     config = small(data__augmentation=augmentation)
-    used = batches_of(config, seed=5)
+    used = batches_of(config, seed=4)
     seen = [(used.real(step, 4).images, used.incompatible(step, 4).images) for step in range(1, 9)]
     for step in (8, 3, 1):
-        fresh = batches_of(config, seed=5)
+        fresh = batches_of(config, seed=4)
         for batches in (fresh, used):
             assert torch.equal(batches.incompatible(step, 4).images, seen[step - 1][1])
             assert torch.equal(batches.real(step, 4).images, seen[step - 1][0])
