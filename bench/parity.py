@@ -5,7 +5,7 @@ Each hop makes every item, aligns it, and scores the outfit of its own items, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from bench.hops import Hop, Request, by_engines, by_reference, by_torch, served, whole
 from bench.subject import measured_repository
-from engines.store import EngineStore
-from export.exported import find_graphs
 from export.parity import IDENTICAL_DB
 from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import UnsupportedError
 from outfitgan.folders import RunFolder
 from outfitgan.training.runs import Run
 from serving.client import OutfitClient
@@ -29,12 +26,21 @@ from serving.server import TritonServer
 
 Outcome = dict[str, NDArray[Any]]
 
+ENGINES = (
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+    ("onnxruntime", "int8"),
+)
+"""Target and precision of the engines that are hops, a chain a precision."""
+
 
 @dataclass(frozen=True)
 class HopParity:
     """One line of the table: the worst over all requests and items."""
 
-    chain: str  # fp32, fp16 or bf16
+    chain: str  # fp32, fp16, bf16 or int8
     hop: str
     image_psnr_db: float  # against the hop before
     image_psnr_torch_db: float  # against torch in FP32
@@ -51,14 +57,17 @@ def psnr(reference: NDArray[Any], actual: NDArray[Any], peak: float = 255) -> fl
     return IDENTICAL_DB if error == 0 else float(10 * np.log10(peak**2 / error))
 
 
-def parity_table(run: Run) -> tuple[list[HopParity], list[str]]:
+def parity_table(run: Run, refused: Collection[tuple[str, str]]) -> list[HopParity]:
     """Measure every hop of a run whose graphs, engines and repository exist; start and stop the server for it.
 
-    Returns the table and, a sentence each, the hops that cannot run on this machine.
+    Args:
+        run: a run that `bench.subject.complete` completed with ENGINES.
+        refused: those of ENGINES that it could not build.
+
     """
     requests = list(_requests(run))
     with ExitStack() as stack:
-        chains, refused = _chains(run, stack)
+        chains = _chains(run, refused, stack)
         first = [chains["fp32"]["torch"](request) for request in requests]
         table = []
         for chain, hops in chains.items():
@@ -67,29 +76,31 @@ def parity_table(run: Run) -> tuple[list[HopParity], list[str]]:
                 outcomes = first if (chain, name) == ("fp32", "torch") else [hop(request) for request in requests]
                 table.append(_compare(chain, name, before, first, outcomes))
                 before = outcomes
-    return table, refused
+    return table
 
 
-def _chains(run: Run, stack: ExitStack) -> tuple[dict[str, dict[str, Hop]], list[str]]:
+def _chains(run: Run, refused: Collection[tuple[str, str]], stack: ExitStack) -> dict[str, dict[str, Hop]]:
     model, folder = run.config.model, RunFolder(run.folder)
     server = stack.enter_context(TritonServer(measured_repository(run)))
     client = stack.enter_context(OutfitClient(server.grpc_url))
-    fp32 = {
-        "torch": whole(by_torch(run, torch.float32), model),
-        "ONNX reference": whole(by_reference(folder.graphs, "fp32"), model),
-        "onnxruntime": whole(by_engines(run_engines(folder, "onnxruntime", "fp32"), stack), model),
-        "openvino": whole(by_engines(run_engines(folder, "openvino", "fp32"), stack), model),
-        "tritonserver": served(client),
+    chains: dict[str, dict[str, Hop]] = {
+        "fp32": {
+            "torch": whole(by_torch(run, torch.float32), model),
+            "ONNX reference": whole(by_reference(folder.graphs, "fp32"), model),
+        },
+        "fp16": {"ONNX reference": whole(by_reference(folder.graphs, "fp16"), model)},
+        "bf16": {"torch": whole(by_torch(run, torch.bfloat16), model)},
+        "int8": {},
     }
-    fp16 = {"ONNX reference": whole(by_reference(folder.graphs, "fp16"), model)}
-    bf16 = {"torch": whole(by_torch(run, torch.bfloat16), model)}
-    refused: list[str] = []
-    try:
-        engines = EngineStore(folder.engines).build_all(find_graphs(folder.graphs, "fp32"), "openvino", "bf16")
-        bf16["openvino"] = whole(by_engines(engines, stack), model)
-    except UnsupportedError as error:
-        refused.append(f"openvino bf16: {error}")
-    return {"fp32": fp32, "fp16": fp16, "bf16": bf16}, refused
+    for target, precision in ENGINES:
+        if (target, precision) not in refused:
+            engines = by_engines(run_engines(folder, target, precision), stack)
+            chains[precision][target] = whole(engines, model)
+    chains["fp32"]["tritonserver"] = served(client)
+    if chains["int8"]:
+        graphs = by_reference(folder.graphs, "int8")
+        chains["int8"] = {"ONNX reference": whole(graphs, model), **chains["int8"]}
+    return chains
 
 
 def _requests(run: Run) -> Iterator[Request]:

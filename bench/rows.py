@@ -125,6 +125,8 @@ ROWS: Mapping[str, Row] = {
     "onnxruntime": _engine_row("onnxruntime", "fp32"),
     "openvino": _engine_row("openvino", "fp32"),
     "openvino-bf16": _engine_row("openvino", "bf16"),
+    "onnxruntime-int8": _engine_row("onnxruntime", "int8"),
+    "openvino-int8": _engine_row("openvino", "int8"),
     "outfit": Row("openvino fp32, ensemble's steps", PROCESS, outfit_in_process),
     "outfit-shared": Row("the same, one generator for all kinds", PROCESS, outfit_in_process, preset="shared"),
     "served-grpc": Row("tritonserver, tensors, gRPC", "client, 3 items", served_arrays("grpc"), served=True),

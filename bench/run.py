@@ -69,7 +69,7 @@ def _measure_run(run: Run, names: list[str], order: dict[str, Any], refused: lis
     """Return the results of rows of one run; add to `refused` the engines that this machine cannot run."""
     if engines := [needs for name in names if (needs := ROWS[name].needs)]:
         say = lambda text: _console.print(text, style="dim")  # noqa: E731
-        absent = complete(run, order["threads"], say, ("fp32",), engines)
+        absent = complete(run, order["threads"], say, engines, ("fp32",))
         refused += [f"{' '.join(engine)}: {reason}" for engine, reason in absent.items()]
         names = [name for name in names if ROWS[name].needs not in absent]
     with tempfile.TemporaryDirectory() as scratch:

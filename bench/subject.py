@@ -11,13 +11,15 @@ import torch
 
 from bench.spec import Images, feeds_of, images_of
 from engines.store import EngineStore
-from export.exported import PRECISIONS
+from engines.targets import graph_precision
+from export.calibration import open_calibration
+from export.exported import CALIBRATED, FLOATS
 from export.exporter import export_run
 from export.graphs import makings
 from export.modules import generator_modules, run_module
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import GraphError, RunError, UnsupportedError
+from outfitgan.errors import ConfigError, GraphError, RunError, UnsupportedError
 from outfitgan.files import atomic_write
 from outfitgan.folders import RunFolder
 from outfitgan.networks.architectures import build_generator
@@ -25,7 +27,7 @@ from outfitgan.networks.collocation import build_classifier
 from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
 from outfitgan.training.runs import Run
 from outfitgan.training.untrained import save_untrained
-from serving.pipeline import run_engines, run_graphs
+from serving.pipeline import engine_graphs, run_engines, run_graphs
 from serving.repository import assemble
 
 Say = Callable[[str], None]
@@ -51,30 +53,40 @@ def complete(
     run: Run,
     threads: int,
     say: Say,
-    precisions: Sequence[str] = PRECISIONS,
-    engines: Sequence[tuple[str, str]] = (("openvino", "fp32"), ("onnxruntime", "fp32")),
+    engines: Sequence[tuple[str, str]],  # targets with their precisions
+    precisions: Sequence[str] = FLOATS,  # of graphs, besides those that engines are built from
 ) -> dict[tuple[str, str], str]:
     """Export and build what the run lacks, and assemble a repository of its own for the measurements.
 
-    Returns the engines that this machine cannot run, by target and precision, with the reason.
+    Returns the engines that cannot be had, by target and precision, with the reason: this machine does not run them, or
+    the run cannot be exported in INT8.
     """
     folder = RunFolder(run.folder)
     for precision in precisions:
-        try:
-            run_graphs(folder, precision)
-        except GraphError:
-            say(f"exporting the {precision} graphs ...")
-            networks = load_generator(run), load_classifier(run), load_mask_generators(run)
-            export_run(*networks, run.config.model, folder.graphs, (precision,), origin=folder.weights())
+        _export(run, precision, say)
     store, refused = EngineStore(folder.engines), {}
     for target, precision in dict.fromkeys((("openvino", "fp32"), *engines)):
-        say(f"building the {target} {precision} engines ...")
         try:
-            store.build_all(run_graphs(folder), target, precision)
-        except UnsupportedError as error:
+            _export(run, graph_precision(target, precision), say)
+            say(f"building the {target} {precision} engines ...")
+            store.build_all(engine_graphs(folder, target, precision), target, precision)
+        except (UnsupportedError, GraphError, ConfigError) as error:
             refused[target, precision] = str(error)
     assemble(run.config.model, run_engines(folder, "openvino", "fp32"), measured_repository(run), threads)
     return refused
+
+
+def _export(run: Run, precision: str, say: Say) -> None:
+    """Export the graphs of one precision unless they are there."""
+    folder = RunFolder(run.folder)
+    try:
+        run_graphs(folder, precision)
+    except GraphError:
+        say(f"exporting the {precision} graphs ...")
+        networks = load_generator(run), load_classifier(run), load_mask_generators(run)
+        calibration = open_calibration(run.config) if precision in CALIBRATED else None
+        origin = folder.weights()
+        export_run(*networks, run.config.model, folder.graphs, (precision,), None, origin, calibration)
 
 
 def measured_repository(run: Run) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ class EngineManifest:
     precision: str  # fp32, bf16, fp16
     files: dict[str, str]  # file name -> SHA-256
     versions: dict[str, str]
-    device: dict[str, str]  # name; compute_capability on a GPU
+    device: dict[str, str]  # name; compute_capability and driver on a GPU
     profile: Profile
     parity: dict[str, dict[str, float]]  # output -> figures, against onnxruntime on the graph
     key: str  # SHA-256 of everything that fixes the engine
+    options: dict[str, Any] = field(default_factory=dict)  # the target's own choices
+    details: dict[str, Any] = field(default_factory=dict)  # what the target has to say of what it built
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
@@ -64,8 +66,8 @@ def _check_types(fields: dict[str, Any]) -> None:
     for name in ("graph_sha256", "target", "precision", "key"):
         if not isinstance(fields[name], str):
             raise ValueError(f"{name} is not a text")
-    for name in ("files", "versions", "device", "parity"):
-        if not isinstance(fields[name], dict):
+    for name in ("files", "versions", "device", "parity", "options", "details"):
+        if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name} is not a table")
     if not fields["files"]:
         raise ValueError("it lists no file")
@@ -87,8 +89,8 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in files}
 
 
-def read_manifest(folder: Path) -> EngineManifest:
-    """Read a folder's manifest and check every file against it; raise EngineError if anything is amiss."""
+def parse_manifest(folder: Path) -> EngineManifest:
+    """Read a folder's manifest, without a look at its files; raise EngineError if it is missing or not readable."""
     path = folder / MANIFEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +100,12 @@ def read_manifest(folder: Path) -> EngineManifest:
         raise EngineError(f"{path} is not JSON ({error}); build the engine again.") from error
     if not isinstance(data, dict):
         raise EngineError(f"{path} is not a manifest; build the engine again.")
-    manifest = EngineManifest.from_json(data)
+    return EngineManifest.from_json(data)
+
+
+def read_manifest(folder: Path) -> EngineManifest:
+    """Read a folder's manifest and check every file against it; raise EngineError if anything is amiss."""
+    manifest = parse_manifest(folder)
     found = hash_files(folder)
     for name, expected in manifest.files.items():
         if name not in found:

@@ -1,25 +1,29 @@
-"""Target `openvino`: OpenVINO's CPU plugin in an explicit precision, FP32 or BF16."""
+"""Target `openvino`: OpenVINO's CPU plugin in an explicit precision: FP32, BF16, or INT8 convolutions in FP32."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.engine import Arrays, Engine
-from engines.host import cpu_name, require_fp32_graph
+from engines.host import cpu_name, no_options, require_graph
 from engines.manifest import EngineManifest
+from engines.openvino_int8 import check_int8, unsigned
+from engines.settings import BuildSettings
 from outfitgan.errors import EngineError, UnsupportedError
 
 if TYPE_CHECKING:
     from export.exported import ExportedGraph
 
-DEVICE_BOUND = False
-"""The folder holds OpenVINO's portable form; it is compiled for the processor when it is opened."""
+GRAPHS = {"fp32": "fp32", "bf16": "fp32", "int8": "int8"}
+"""Precision -> that of the graph it is built from."""
 
 _MODEL = "model.xml"
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Precision -> what OpenVINO computes in where the graph is not rounded."""
 
 
 def versions() -> dict[str, str]:
@@ -34,16 +38,27 @@ def device() -> dict[str, str]:
     return {"name": cpu_name()}
 
 
-def build(graph: ExportedGraph, folder: Path, precision: str) -> None:
+def options(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a build: there are none."""
+    return no_options(choices, "openvino")
+
+
+def bound_by(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what of the device an engine is bound to: nothing, for it is compiled when it is opened."""
+    return ()
+
+
+def build(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
     """Put the engine's files into `folder`; raise EngineError where the CPU lacks the precision."""
     import onnx
     import openvino
     from onnx.inliner import inline_local_functions
 
-    require_fp32_graph(graph, "openvino", precision)
+    require_graph(graph, "openvino", precision, GRAPHS.get(precision, "fp32"))
     core = openvino.Core()
     _require(core, precision)
-    inlined = inline_local_functions(onnx.load(graph.path))  # OpenVINO reads no local functions
+    source = onnx.load(graph.path)
+    inlined = inline_local_functions(unsigned(source) if precision == "int8" else source)  # it reads no local functions
     plain = folder / "inlined.onnx"
     try:
         onnx.save(inlined, plain)
@@ -51,6 +66,7 @@ def build(graph: ExportedGraph, folder: Path, precision: str) -> None:
         openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
     finally:
         plain.unlink(missing_ok=True)
+    return {}
 
 
 def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
@@ -60,9 +76,11 @@ def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
 
 def _require(core: Any, precision: str) -> None:
     if precision not in _HINTS:
-        raise UnsupportedError(f"openvino runs in {' or '.join(_HINTS)}, not {precision}; use fp32.")
+        raise UnsupportedError(f"openvino runs in {', '.join(_HINTS)}, not {precision}; use fp32.")
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UnsupportedError(f"This CPU ({cpu_name()}) has neither AVX512_BF16 nor AMX for bf16; use fp32.")
+    if precision == "int8" and "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UnsupportedError(f"OpenVINO does not multiply in INT8 on this CPU ({cpu_name()}); use fp32.")
 
 
 class OpenvinoEngine(Engine):
@@ -82,6 +100,8 @@ class OpenvinoEngine(Engine):
         reported = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if reported != hint:
             raise EngineError(f"openvino runs {manifest.contract.name} in {reported}, not in {hint}; use fp32.")
+        if manifest.precision == "int8":
+            check_int8(compiled, manifest.contract.name)
         self._request = compiled.create_infer_request()
         self._outputs = [spec.name for spec in manifest.contract.outputs]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,16 @@ from export.contract import GraphContract
 from outfitgan.errors import GraphError
 from outfitgan.files import atomic_write, sha256_of
 
-PRECISIONS = ("fp32", "fp16")
-"""What a graph's weights may be; bf16 is an engine's way to run an FP32 graph."""
+BASES = {"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "int8-fp16": "fp16"}
+"""Precision of a graph -> that of what it does not round to INT8; bf16 is an engine's way to run an FP32 graph."""
+
+PRECISIONS = tuple(BASES)
+
+FLOATS = ("fp32", "fp16")
+"""The precisions that need no outfits to calibrate on."""
+
+CALIBRATED = ("int8", "int8-fp16")
+"""Those that do."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class ExportedGraph:
     weights_sha256: str  # of the FP32 weights it was exported from
     parity: dict[str, dict[str, float]]  # output -> figures, onnxruntime against torch in FP32
     versions: dict[str, str]
+    calibration: dict[str, Any] = field(default_factory=dict)  # of an INT8 graph: on what its ranges rest
 
     @property
     def name(self) -> str:
@@ -43,7 +52,17 @@ class ExportedGraph:
             "weights_sha256": self.weights_sha256,
             "parity": self.parity,
             "versions": self.versions,
+            **({"calibration": self.calibration} if self.calibration else {}),
         }
+
+
+def kept_precision(name: str, precision: str) -> str:
+    """Return the precision of the graph called `name` in an export at `precision`: only what makes items is rounded.
+
+    The SAM's graphs and the CCM are small, and their outputs are numbers that a person reads; a generator has a SAM
+    of its own inside.
+    """
+    return precision if name.startswith("generator_") else BASES[precision]
 
 
 def graph_path(folder: Path, name: str, precision: str) -> Path:
@@ -75,6 +94,7 @@ def load_graph(path: Path) -> ExportedGraph:
             weights_sha256=data["weights_sha256"],
             parity=data["parity"],
             versions=data["versions"],
+            calibration=data.get("calibration", {}),
         )
     except (KeyError, TypeError) as error:
         raise GraphError(f"{sidecar} is not a graph's sidecar ({error}); export the graph again.") from error
@@ -112,7 +132,7 @@ def find_graphs(folder: Path, precision: str, origin: str | None = None) -> dict
         raise GraphError(f"{_index_path(folder, precision)} is not readable; export the run again.") from error
     if origin is not None and written_from != origin:
         raise GraphError(f"The {precision} graphs in {folder} are of an earlier checkpoint; export the run again.")
-    graphs = {name: load_graph(graph_path(folder, name, precision)) for name in listed}
+    graphs = {name: load_graph(graph_path(folder, name, kept_precision(name, precision))) for name in listed}
     if altered := [name for name, graph in graphs.items() if graph.sha256 != listed[name]]:
         raise GraphError(f"{', '.join(altered)} in {folder} are of another export; export the run again.")
     return graphs

@@ -16,12 +16,25 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
+from export.calibration import Calibration, Samples
 from export.contract import GraphContract
 from export.correlate_function import DOMAIN, correlate_function
-from export.exported import PRECISIONS, ExportedGraph, drop_index, graph_path, save_index, save_sidecar
-from export.graphs import contracts_of
+from export.exported import (
+    BASES,
+    FLOATS,
+    PRECISIONS,
+    ExportedGraph,
+    drop_index,
+    graph_path,
+    kept_precision,
+    save_index,
+    save_sidecar,
+)
+from export.graphs import contracts_of, makings
 from export.modules import run_module, run_modules
 from export.parity import Arrays, measure, parity_feeds, shortfalls
+from export.qdq import check_quantised
+from export.quantise import METHOD, quantise
 from export.traces import Traces
 from export.types import check_types
 from outfitgan.config import ModelConfig
@@ -42,9 +55,10 @@ def export_run(
     mask_generators: Mapping[ItemKind, MaskGenerator],  # empty where the run has none
     model: ModelConfig,
     output: Path,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = FLOATS,
     progress: Progress | None = None,
     origin: str = "",
+    calibration: Calibration | None = None,  # what an INT8 export needs
 ) -> list[ExportedGraph]:
     """Export every graph of a run into `output`: those of `export.graphs`.
 
@@ -59,27 +73,33 @@ def export_run(
         drop_index(output, precision)
     modules = run_modules(generator, collocation, mask_generators)
     contracts = contracts_of(model, modules)
-    traces, exported = Traces(), []
+    samples = {making.contract.name: calibration.samples(making) for making in makings(model)} if calibration else {}
+    kept = {name: dict.fromkeys(kept_precision(name, precision) for precision in precisions) for name in contracts}
+    traces, exported = Traces(), {}
     for name, contract in contracts.items():
-        references = _references(modules[name], contract)
-        for precision in precisions:
+        references = _references(modules[name], parity_feeds(contract), contract)
+        for precision in kept[name]:
             path = graph_path(output, name, precision)
-            exported.append(_export(modules[name], contract, precision, path, traces, references))
+            graph = _export(modules[name], contract, precision, path, traces, references, samples.get(name))
+            exported[name, precision] = graph
             if progress:
-                progress(f"{name}.{precision}", len(exported), len(contracts) * len(precisions))
+                progress(f"{name}.{precision}", len(exported), sum(map(len, kept.values())))
     for precision in precisions:
-        save_index(output, precision, [graph for graph in exported if graph.precision == precision], origin)
-    return exported
+        save_index(output, precision, [exported[name, kept_precision(name, precision)] for name in contracts], origin)
+    return list(exported.values())
 
 
-def export_graph(module: nn.Module, contract: GraphContract, precision: str, path: Path) -> ExportedGraph:
-    """Export one boundary module (see `export.boundary`) to `path`, with its sidecar.
+def export_graph(
+    module: nn.Module, contract: GraphContract, precision: str, path: Path, samples: Samples | None = None
+) -> ExportedGraph:
+    """Export one boundary module (see `export.boundary`) to `path`, with its sidecar; INT8 needs `samples`.
 
     Raises:
         GraphError: if the precision is unknown or the graph is out of tolerance; nothing is left behind.
 
     """
-    return _export(module, contract, precision, path, Traces(), _references(module, contract))
+    references = _references(module, parity_feeds(contract), contract)
+    return _export(module, contract, precision, path, Traces(), references, samples)
 
 
 def _export(
@@ -88,23 +108,34 @@ def _export(
     precision: str,
     path: Path,
     traces: Traces,
-    references: Sequence[Arrays],
+    references: Sequence[Arrays],  # of parity_feeds
+    samples: Samples | None,
 ) -> ExportedGraph:
     if precision not in PRECISIONS:
         raise GraphError(f"There is no graph precision '{precision}'; choose from {', '.join(PRECISIONS)}.")
+    if precision in FLOATS:
+        samples = None
+    elif samples is None:
+        raise GraphError(f"The {precision} graph {contract.name} needs outfits to calibrate on; give some.")
     module = copy.deepcopy(module).cpu().eval()
     weights = _sha256_of_weights(module)
-    typed = module.half() if precision == "fp16" else module.float()
-    model = _finish(traces.model_of(typed, contract, precision), contract, precision)
-    check_types(model, precision)
+    feeds, calibration = parity_feeds(contract), {}
+    typed = module.half() if BASES[precision] == "fp16" else module.float()
+    model = _finish(traces.model_of(typed, contract, BASES[precision]), contract, precision)
+    if samples:
+        model = quantise(model, samples.shown)
+        check_quantised(model)
+        references = [*references, *_references(module, samples.unseen, contract)]
+        feeds, calibration = feeds + samples.unseen, {"method": METHOD, **samples.record}
+    check_types(model, BASES[precision])
     with partial_file(path) as partial:
         onnx.save(model, partial)
         onnx.checker.check_model(partial, full_check=True)
-        parity = _checked_parity(partial, contract, precision, references)
+        parity = _checked_parity(partial, contract, precision, feeds, references)
         digest = sha256_of(partial)
         path.with_suffix(".json").unlink(missing_ok=True)  # never a new file beside an old sidecar
     versions = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    graph = ExportedGraph(path, contract, precision, digest, weights, parity, versions)
+    graph = ExportedGraph(path, contract, precision, digest, weights, parity, versions, calibration)
     save_sidecar(graph)
     return graph
 
@@ -130,14 +161,18 @@ def _forget_origin(model: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _references(module: nn.Module, contract: GraphContract) -> list[Arrays]:
-    """Return torch's FP32 outputs for every parity feed."""
+def _references(module: nn.Module, feeds: Sequence[Arrays], contract: GraphContract) -> list[Arrays]:
+    """Return torch's FP32 outputs for every feed."""
     module = copy.deepcopy(module).cpu().float().eval()
-    return [run_module(module, contract, feeds) for feeds in parity_feeds(contract)]
+    return [run_module(module, contract, feed) for feed in feeds]
 
 
 def _checked_parity(
-    path: Path, contract: GraphContract, precision: str, references: Sequence[Arrays]
+    path: Path,
+    contract: GraphContract,
+    precision: str,
+    feeds: Sequence[dict[str, np.ndarray[Any, Any]]],
+    references: Sequence[Arrays],
 ) -> dict[str, dict[str, float]]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [spec.name for spec in contract.outputs]
@@ -145,7 +180,7 @@ def _checked_parity(
     def run(feeds: dict[str, np.ndarray[Any, Any]]) -> Arrays:
         return dict(zip(names, session.run(names, feeds), strict=True))
 
-    figures = measure(references, run, parity_feeds(contract), contract)
+    figures = measure(references, run, feeds, contract)
     missed = shortfalls(figures, contract, precision)
     if missed:
         raise GraphError(f"The {precision} graph {contract.name} is out of tolerance against torch: {missed}.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from export.contract import GraphContract, TensorSpec
-from outfitgan.config import ModelConfig
 from outfitgan.errors import GraphError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
+
+if TYPE_CHECKING:
+    from outfitgan.config import ModelConfig  # the rest is read on an edge box, which has no pydantic
 
 _WITHOUT_SAM = ("pix2pix", "pix2pixhd")  # architectures; of the others the ablation has none either
 

@@ -76,7 +76,7 @@ class Parity:
 
 
 def tolerance_of(spec: TensorSpec, precision: str) -> Tolerance:
-    """Return what `precision` (fp32, fp16 or bf16) owes the FP32 reference on this output."""
+    """Return what `precision` (a graph's, or bf16) owes the FP32 reference on this output."""
     return _TOLERANCES[precision][_kind(spec)]
 
 
@@ -105,6 +105,11 @@ _TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "unit": Tolerance(max_abs=0.25),
         "index": Tolerance(agreement=0.9),
     },
+    # 7 bits and a sign, of convolutions alone, in the graphs that make items. Measured on trained runs:
+    # at the least 39.5 dB on adversarial inputs and 37.4 dB on held-out outfits; an engine that rounds a tensor wrongly
+    # comes to 17 to 30 dB.
+    "int8": {"image": Tolerance(psnr_db=33)},
+    "int8-fp16": {"image": Tolerance(psnr_db=33)},
 }
 
 

@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from outfitgan.cli_kernel import app as kernel
 from outfitgan.cli_study import app as study
-from outfitgan.errors import InputError, OutfitError
+from outfitgan.errors import InputError, sentence
 from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 data = typer.Typer(help="Look at a data set, or write outfits of it as files.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(study)
+app.add_typer(kernel)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -37,8 +39,8 @@ DataName = Annotated[str, typer.Option("--data", help="synthetic, fashion_mnist,
 DataRoot = Annotated[str, typer.Option(help="Where the data set lies; not for synthetic.")]
 DataSeed = Annotated[int, typer.Option("--seed", help="Which outfits synthetic and fashion_mnist compose.")]
 Size = Annotated[int, typer.Option(min=32, max=1024, help="Side of the images in pixels.")]
-Target = Annotated[str, typer.Option(help="What runs the engines: openvino or onnxruntime.")]
-Precision = Annotated[str, typer.Option(help="fp32, or bf16 where the CPU computes it.")]
+Target = Annotated[str, typer.Option(help="What runs the engines: openvino, onnxruntime, tensorrt, ...")]
+Precision = Annotated[str, typer.Option(help="fp32; int8; bf16 where the CPU computes it; fp16 on a GPU.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")]
 
 
@@ -139,14 +141,22 @@ def train_masks(run: RunOption) -> None:
 @app.command()
 def export(
     run: RunOption,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32 and fp16 if nothing is said.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, int8, int8-fp16; the first two if none.")
+    ] = None,
+    calibrate: Annotated[int | None, typer.Option(min=1, help="Outfits that int8 takes ranges from; 16.")] = None,
 ) -> None:
     """Export each generator, SAM and mask generator and the CCM to ONNX, and check them against torch."""
-    from export.exported import PRECISIONS
+    from export.calibration import OUTFITS, open_calibration
+    from export.exported import CALIBRATED, FLOATS
     from export.exporter import export_run
     from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
     from outfitgan.training.runs import Run
 
+    precisions = precision or FLOATS
+    rounded = bool({*precisions} & {*CALIBRATED})
+    if calibrate and not rounded:
+        raise InputError("--calibrate is for an INT8 export; say --precision int8 too, or leave it out.")
     opened = Run.open(run)
     networks = load_generator(opened), load_classifier(opened), load_mask_generators(opened)
     training = opened.config.training
@@ -156,22 +166,38 @@ def export(
     ):
         if 0 < (done := opened.step(stage)) < steps:
             _notes([f"{what} stands at step {done} of {steps}"])
-    origin = RunFolder(run).weights()
+    origin, calibration = RunFolder(run).weights(), None
     with _progress("export") as show:
-        graphs = export_run(*networks, opened.config.model, run / "graphs", precision or PRECISIONS, show, origin)
+        if rounded:
+            shown = calibrate or OUTFITS
+            calibration = open_calibration(opened.config, shown, lambda *done: show("outfits decoded", *done))
+        output = run / "graphs"
+        graphs = export_run(*networks, opened.config.model, output, precisions, show, origin, calibration)
     _say(f"Exported {len(graphs)} graphs to {run}/graphs, each within its tolerance of torch.")
 
 
 @app.command()
-def build(run: RunOption, target: Target = "openvino", precision: Precision = "fp32") -> None:
+def build(
+    run: RunOption,
+    target: Target = "openvino",
+    precision: Precision = "fp32",
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="OPTION=VALUE of the target, as refittable=true; kept for later; may be repeated."),
+    ] = None,
+) -> None:
     """Build an engine of each graph and check it against the graph."""
     from engines.store import EngineStore, load_target
-    from serving.pipeline import run_graphs
+    from outfitgan.config import parse_fields
+    from serving.pipeline import engine_graphs
 
     load_target(target)
-    graphs = run_graphs(RunFolder(run))
+    graphs = engine_graphs(RunFolder(run), target, precision)
+    store = EngineStore(RunFolder(run).engines)
+    if fields:
+        store.choose(target, parse_fields(fields))
     with _progress("build") as show:
-        EngineStore(RunFolder(run).engines).build_all(graphs, target, precision, show)
+        store.build_all(graphs, target, precision, show)
     _say(f"Built {len(graphs)} {target} {precision} engines in {run}/engines.")
 
 
@@ -182,14 +208,27 @@ def assemble(
     precision: Precision = "fp32",
     threads: Threads = 0,
     output: Annotated[Path | None, typer.Option(help="The repository; <run>/repository if nothing is said.")] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Engines folder of the same graphs for another GPU; may be repeated.")
+    ] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Of each engine on each GPU; each takes memory.")] = 1,
+    cuda_graph: Annotated[
+        list[int] | None,
+        typer.Option(help="Batch size to record as a CUDA graph: spares the CPU, costs GPU memory; may be repeated."),
+    ] = None,
+    server_tensorrt: Annotated[str, typer.Option(help="The GPU server's TensorRT; plans of another are refused.")] = "",
 ) -> None:
     """Assemble a Triton model repository from a run's engines."""
+    from engines.folder import find_engines
+    from serving.gpu_config import GpuServing
     from serving.pipeline import run_engines
     from serving.repository import assemble as assemble_repository
 
-    folder = RunFolder(run)
-    repository = output or folder.repository
-    assemble_repository(folder.config().model, run_engines(folder, target, precision), repository, threads)
+    folder, serving = RunFolder(run), GpuServing(instances, tuple(cuda_graph or ()), server_tensorrt)
+    repository, model = output or folder.repository, folder.config().model
+    engines = run_engines(folder, target, precision)
+    others = [find_engines(root, target, precision) for root in also or ()]
+    assemble_repository(model, engines, repository, threads, serving, others)
     _say(f"Assembled {repository}; serve it with 'outfitgan serve --repository {repository}'.")
 
 
@@ -245,10 +284,10 @@ def generate(
     """Make the rest of an outfit from one garment and silhouette masks."""
     if (run is None) == (server is None):
         raise InputError("Say where to generate: --run FOLDER for this process, or --server HOST:PORT.")
-    masks, kinds = _masks(mask or []), [ItemKind.parse(kind) for kind in only or []]
-    from serving.generation import check_output, generate_here, generate_served
-    from serving.request import read_request
+    from serving.generation import check_output, generate_here, generate_served, told
+    from serving.request import parse_masks, read_request
 
+    masks, kinds = parse_masks(mask or []), [ItemKind.parse(kind) for kind in only or []]
     check_output(output)
     if run is not None:
         from serving.pipeline import run_pipeline
@@ -265,21 +304,20 @@ def generate(
             request = read_request(source, masks, kinds, client)
             _notes(request.notes)
             result = generate_served(client, request, output)
-    score = "" if result["compatibility"] is None else f" Compatibility {result['compatibility']:.2f}."
-    _say(f"Made {', '.join(request.masks)} in {result['seconds']} s.{score} Look at {output}/outfit.png.")
+    _say(told(request, result, output))
 
 
 @app.command()
 def parity(run: RunOption) -> None:
     """Compare every hop from torch to the served ensemble: one table, and <run>/parity.json."""
-    from bench.parity import parity_table
+    from bench.parity import ENGINES, parity_table
     from bench.report import show_parity, write_parity
     from bench.subject import complete
     from outfitgan.training.runs import Run
 
     opened = Run.open(run)
-    complete(opened, 0, lambda text: _say(text, style="dim"))
-    table, refused = parity_table(opened)
+    absent = complete(opened, 0, lambda text: _say(text, style="dim"), ENGINES)
+    table, refused = parity_table(opened, absent), [f"{' '.join(engine)}: {why}" for engine, why in absent.items()]
     show_parity(table, refused, _out)
     _say(f"Wrote {write_parity(table, refused, run / 'parity.json')}.")
 
@@ -302,18 +340,10 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
-    except OutfitError as error:
-        _err.print(f"error: {error}", style="red", markup=False)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        what = f"This needs the package {error.name}, which is not installed"
-        _err.print(f"error: {what}; see the extras in the README.", style="red", markup=False)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if (said := sentence(error)) is None:
             raise
-        what = f"Cannot use {error.filename} ({error.strerror})"
-        _err.print(f"error: {what}; check the path and its permissions.", style="red", markup=False)
+        _err.print(f"error: {said}", style="red", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -336,17 +366,6 @@ class _progress:  # noqa: N801 - reads as a function
 
     def _show(self, name: str, number: int, total: int) -> None:
         self._progress.update(self._task, description=name, completed=number, total=total)
-
-
-def _masks(options: list[str]) -> dict[ItemKind, Path | None]:
-    """Return each mask's file, None for one that is to be generated."""
-    masks: dict[ItemKind, Path | None] = {}
-    for option in options:
-        kind, equals, path = option.partition("=")
-        if not equals or not path:
-            raise InputError(f"--mask takes KIND=FILE or KIND=auto, as in --mask bag=bag.png, not '{option}'.")
-        masks[ItemKind.parse(kind)] = None if path == "auto" else Path(path)
-    return masks
 
 
 def _notes(notes: Iterable[str]) -> None:

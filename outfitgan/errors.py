@@ -35,3 +35,14 @@ class UnsupportedError(EngineError):
 
 class ServerError(OutfitError):
     """The Triton Inference Server cannot start or does not answer."""
+
+
+def sentence(error: Exception) -> str | None:
+    """Return what a program tells a person of an error that was to be expected, or None of a fault of its own."""
+    if isinstance(error, OutfitError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"This needs the package {error.name}, which is not installed; see the extras in the README."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"Cannot use {error.filename} ({error.strerror}); check the path and its permissions."
+    return None

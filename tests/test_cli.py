@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -36,13 +35,14 @@ OPTIONS = {
     "train": "--run --preset --config --resume --data --root --source --image-size --steps --collocation-steps "
     "--batch --seed --set",
     "train-masks": "--run",
-    "export": "--run --precision",
-    "build": "--run --target --precision",
+    "export": "--run --precision --calibrate",
+    "build": "--run --target --precision --set",
     "parity": "--run",
-    "assemble": "--run --target --precision --threads --output",
+    "assemble": "--run --target --precision --threads --output --also --instances --cuda-graph --server-tensorrt",
     "serve": "--repository --http-port --grpc-port --metrics-port --host --log",
     "generate": "--source --mask --output --run --server --protocol --wait --only --target --precision --threads",
     "demo": "--output --preset",
+    "kernel": "--output --run --preset --architecture --dtype --layout",
     "evaluate": "--run --output --count --data --root",
     "experiment": "--output --preset --config --data --root --seeds --count --set --run --on",
 }
@@ -57,11 +57,6 @@ class Answer:
 
 
 Cli = Callable[..., Answer]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -119,6 +119,9 @@ def test_every_hop_agrees_with_torch(succeed: Verb, run_copy: Path) -> None:
     fp32 = ["torch", "ONNX reference", "onnxruntime", "openvino", "tritonserver"]
     assert [hop["hop"] for hop in hops if hop["chain"] == "fp32"] == fp32
     assert ("fp16", "ONNX reference") in {(hop["chain"], hop["hop"]) for hop in hops}
+    int8 = [hop for hop in hops if hop["chain"] == "int8"]
+    assert [hop["hop"] for hop in int8] == ["ONNX reference", "openvino", "onnxruntime"]
+    assert all(33 < hop["image_psnr_torch_db"] < 70 and hop["compatibility"] < 0.05 for hop in int8), int8
     assert sum(hop["nan_count"] for hop in hops) == 0
     for hop in hops:
         if hop["chain"] == "fp32":

@@ -1,29 +1,35 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from simulation import simulated
 
+from engines import tensorrt_tactics
 from engines.store import EngineStore
-from export.boundary import AlignmentGraph, CollocationGraph, MaskGraph, OutfitGraph
+from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
 from export.exporter import ExportedGraph, export_graph
-from export.graphs import alignment_contract, collocation_contract, mask_generator_contract, outfit_contract
+from export.graphs import (
+    alignment_contract,
+    collocation_contract,
+    generator_contract,
+    mask_generator_contract,
+    outfit_contract,
+)
 from outfitgan.config import load_preset, override
+from outfitgan.files import sha256_of
 from outfitgan.items import ItemKind
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
 from outfitgan.networks.norms import norm_of
 from outfitgan.networks.pix2pix import MaskGenerator
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +71,54 @@ def mask_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
 def built(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
     """A store that tests share; what they build in it stays."""
     return EngineStore(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def half_alignment(alignment: ExportedGraph) -> ExportedGraph:
+    """The SAM in FP16."""
+    torch.manual_seed(7)
+    module = AlignmentGraph(SemanticAlignment(load_preset("tiny").model.generator))
+    return export_graph(module, alignment.contract, "fp16", alignment.path.with_name(f"{alignment.name}.fp16.onnx"))
+
+
+@pytest.fixture(scope="session")
+def retrained_alignment(half_alignment: ExportedGraph) -> ExportedGraph:
+    """The same architecture as `half_alignment` with one convolution shifted."""
+    model = onnx.load(half_alignment.path)
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    shifted = onnx.numpy_helper.to_array(weight) + np.float16(0.1)
+    weight.CopyFrom(onnx.numpy_helper.from_array(shifted, weight.name))
+    path = half_alignment.path.with_name("retrained.fp16.onnx")
+    onnx.save(model, path)
+    return dataclasses.replace(half_alignment, path=path, sha256=sha256_of(path))
+
+
+@pytest.fixture(scope="session")
+def half_generator(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
+    """A generator in FP16."""
+    model = load_preset("tiny").model
+    torch.manual_seed(11)
+    module, contract = GeneratorGraph(build_generator(model).items["bag"]), generator_contract(ItemKind.BAG, model)
+    return export_graph(module, contract, "fp16", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp16.onnx")
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[SimpleNamespace]:
+    """The simulated modules, on an Ampere GPU, whose kernels are the portable ones alone; one a layout, to be quick."""
+    with simulated() as modules, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensorrt_tactics, "_TACTICS", 1)
+        modules.cuda.NAME, modules.cuda.CAPABILITY = "Simulated A10", (8, 6)
+        yield modules
+        assert modules.cuda.depth() == 0
+        assert not modules.cuda.ALLOCATED
+        assert not modules.graphs.GRAPHS
+
+
+@pytest.fixture(scope="module")
+def store(gpu: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    return EngineStore(tmp_path_factory.mktemp("tensorrt"))
+
+
+@pytest.fixture(scope="module")
+def plan(store: EngineStore, half_alignment: ExportedGraph) -> Path:
+    return store.build(half_alignment, "tensorrt", "fp16")

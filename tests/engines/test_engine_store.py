@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ import pytest
 
 from engines import onnxruntime as cpu_target
 from engines.manifest import MANIFEST, read_manifest, write_manifest
+from engines.settings import BuildSettings
 from engines.store import TARGETS, EngineStore, open_engine
 from export.exported import ExportedGraph, save_sidecar
 from outfitgan.errors import EngineError
@@ -82,7 +84,7 @@ def test_device_counts_where_an_engine_is_bound_to_it(
     built.build(alignment, "onnxruntime", "fp32")
     monkeypatch.setattr(cpu_target, "device", lambda: {"name": "another"})
     assert built.find(alignment, "onnxruntime", "fp32")
-    monkeypatch.setattr(cpu_target, "DEVICE_BOUND", True)
+    monkeypatch.setattr(cpu_target, "bound_by", lambda options: ("name",))
     assert built.find(alignment, "onnxruntime", "fp32") is None
 
 
@@ -96,7 +98,7 @@ def test_graph_changed_behind_its_sidecar_is_refused(alignment: ExportedGraph, t
 def test_interrupted_build_leaves_nothing(
     alignment: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(graph: ExportedGraph, folder: Path, precision: str) -> None:
+    def interrupted(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
         (folder / "model.onnx").write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -111,8 +113,9 @@ def test_out_of_tolerance_leaves_nothing(
 ) -> None:
     other = changed_copy(alignment, tmp_path, 0.5)
 
-    def wrong(graph: ExportedGraph, folder: Path, precision: str) -> None:
+    def wrong(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
         (folder / "model.onnx").write_bytes(other.path.read_bytes())
+        return {}
 
     monkeypatch.setattr(cpu_target, "build", wrong)
     with pytest.raises(EngineError, match=r"engine of alignment_bag is out of tolerance: WARPED: PSNR .* \(at least"):
@@ -172,7 +175,7 @@ def test_an_engine_bound_to_another_device_is_not_opened(
     folder = built.build(alignment, "onnxruntime", "fp32")
     monkeypatch.setattr(cpu_target, "device", lambda: {"name": "another"})
     open_engine(folder).close()
-    monkeypatch.setattr(cpu_target, "DEVICE_BOUND", True)
+    monkeypatch.setattr(cpu_target, "bound_by", lambda options: ("name",))
     with pytest.raises(EngineError, match="runs only there, not on another; build it here"):
         open_engine(folder)
 
@@ -182,10 +185,10 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
 ) -> None:
     store, build = EngineStore(tmp_path), cpu_target.build
 
-    def beaten(graph: ExportedGraph, folder: Path, precision: str) -> None:
+    def beaten(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
         monkeypatch.setattr(cpu_target, "build", build)
         made.append(store.build(graph, "onnxruntime", precision).stat().st_ino)
-        build(graph, folder, precision)
+        return build(graph, folder, precision, settings)
 
     made: list[int] = []
     monkeypatch.setattr(cpu_target, "build", beaten)
@@ -208,6 +211,8 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
         ({"files": {"/model.onnx": "0" * 64}}, "not a file of the folder"),
         ({"target": ["onnxruntime"]}, "not readable"),
         ({"device": "here"}, "not readable"),
+        ({"options": ["refittable"]}, "not readable"),
+        ({"details": 3}, "not readable"),
         ({"profile": []}, "not readable"),
     ],
 )

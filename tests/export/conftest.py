@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from export.exporter import ExportedGraph, export_run
+from export.calibration import Calibration, open_calibration
+from export.exported import FLOATS, PRECISIONS, ExportedGraph, find_graphs
+from export.exporter import export_run
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.items import ItemKind
 from outfitgan.networks.architectures import OutfitGenerator, build_generator
@@ -22,14 +23,6 @@ def as_if_trained(network: nn.Module) -> nn.Module:
         if name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)
     return network.eval()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +54,27 @@ def mask_generators(tiny: ModelConfig) -> dict[ItemKind, MaskGenerator]:
 
 
 @pytest.fixture(scope="session")
-def exported(
+def calibration() -> Calibration:
+    return open_calibration(load_preset("tiny"), 4)
+
+
+@pytest.fixture(scope="session")
+def everything(
     tiny: ModelConfig,
     generator: OutfitGenerator,
     collocation: CollocationClassifier,
     mask_generators: dict[ItemKind, MaskGenerator],
+    calibration: Calibration,
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[tuple[str, str], ExportedGraph]:
+) -> Path:
+    """A folder of every graph in every precision."""
     folder: Path = tmp_path_factory.mktemp("graphs")
-    graphs = export_run(generator, collocation, mask_generators, tiny, folder)
-    return {(graph.name, graph.precision): graph for graph in graphs}
+    networks = generator, collocation, mask_generators
+    export_run(*networks, tiny, folder, PRECISIONS, calibration=calibration)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(everything: Path) -> dict[tuple[str, str], ExportedGraph]:
+    """The graphs of both floating-point exports."""
+    return {(name, kind): graph for kind in FLOATS for name, graph in find_graphs(everything, kind).items()}

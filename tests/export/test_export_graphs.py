@@ -215,8 +215,8 @@ def test_missing_or_broken_sidecar_is_refused(exported: Exported, tmp_path: Path
 def test_no_graphs_and_unknown_precision_are_said(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match="no finished fp32 export"):
         find_graphs(tmp_path, "fp32")
-    with pytest.raises(GraphError, match="no graph precision 'int8'"):
-        find_graphs(tmp_path, "int8")
+    with pytest.raises(GraphError, match="no graph precision 'int4'"):
+        find_graphs(tmp_path, "int4")
 
 
 def test_out_of_tolerance_fails_and_leaves_nothing(
@@ -265,5 +265,5 @@ def test_missing_weights_are_said(generator: OutfitGenerator) -> None:
 
 def test_unknown_precision_is_refused(tiny: ModelConfig, generator: OutfitGenerator, tmp_path: Path) -> None:
     module, contract = GeneratorGraph(generator.items[ItemKind.BAG]), generator_contract(ItemKind.BAG, tiny)
-    with pytest.raises(GraphError, match="no graph precision 'int8'"):
-        export_graph(module, contract, "int8", tmp_path / "g.onnx")
+    with pytest.raises(GraphError, match="no graph precision 'int4'"):
+        export_graph(module, contract, "int4", tmp_path / "g.onnx")

@@ -1,0 +1,97 @@
+"""The runner of a plan: numpy, TensorRT and PyCUDA, nothing else; CUDA graphs where cuda-bindings is there as well.
+
+Held against TensorRT's official bindings; no plan has been run by it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorrt as trt
+
+from engines.cuda import Gpu
+from engines.engine import Arrays, Engine
+from engines.lane import Lane
+from engines.manifest import EngineManifest
+from engines.tensorrt_log import Log, started
+from export.contract import GraphContract
+from outfitgan.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in memory, with what must live as long as it does."""
+
+    engine: trt.ICudaEngine
+    runtime: trt.Runtime
+    log: Log
+
+
+def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
+    """Deserialise a plan.
+
+    Args:
+        plan: the file's bytes.
+        name: what an error calls it.
+        host_code: whether the plan may bring code for the host, as version-compatible ones do: a matter of trust.
+
+    Raises:
+        EngineError: if TensorRT cannot start here or refuses the plan.
+
+    """
+    log = Log()
+    runtime = started(trt.Runtime, log)
+    runtime.engine_host_code_allowed = host_code
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(f"TensorRT refuses the plan of {name} ({log.reason()}); build it again on this machine.")
+    return Plan(engine, runtime, log)
+
+
+class TensorrtEngine(Engine):
+    """A plan on the first GPU. `run` takes one caller at a time; `lane` gives other threads one of their own."""
+
+    def __init__(self, path: Path, manifest: EngineManifest) -> None:
+        super().__init__(manifest)
+        self._gpu = Gpu()
+        with self._gpu.current():
+            self._plan = load_plan(path.read_bytes(), str(path), bool(manifest.options.get("version_compatible")))
+            _check_boundary(self._plan.engine, manifest.contract)
+        self._lanes: list[Lane] = []
+        self.main = self.lane()
+
+    def lane(self) -> Lane:
+        """Return a further execution context with its own stream and memory; it is closed with the engine."""
+        lane = Lane(self._gpu, self._plan.engine, self.manifest, self._plan.log)
+        self._lanes.append(lane)
+        return lane
+
+    def _infer(self, feeds: Arrays) -> Arrays:
+        return self.main.run(feeds)
+
+    def _release(self) -> None:
+        for lane in self._lanes:
+            lane.close()
+        self._lanes.clear()
+        with self._gpu.current():
+            del self.main, self._plan  # contexts before the plan, the plan before its runtime
+
+
+def _check_boundary(engine: trt.ICudaEngine, contract: GraphContract) -> None:
+    """Raise EngineError if a plan does not take and give what the contract says, batch axis included."""
+    modes = {trt.TensorIOMode.INPUT: "takes", trt.TensorIOMode.OUTPUT: "gives"}
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name
+        found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, tuple(engine.get_tensor_shape(name)))
+    expected = {spec.name: ("takes", spec.dtype, (-1, *spec.shape)) for spec in contract.inputs}
+    expected |= {spec.name: ("gives", spec.dtype, (-1, *spec.shape)) for spec in contract.outputs}
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise EngineError(
+                f"The plan of {contract.name} has {found.get(name, 'nothing')} as {name}, its manifest "
+                f"{expected.get(name, 'nothing')}; build the engine again."
+            )

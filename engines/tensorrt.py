@@ -1,0 +1,145 @@
+"""Target `tensorrt`: a plan for one NVIDIA GPU, in the graph's own types, with the correlation as a fused kernel.
+
+The builder is not among PyPI's wheels: what is here is held against TensorRT's official bindings and has built nothing
+yet. `tests/gpu` is what a machine that has it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.cuda import gpu
+from engines.engine import Engine
+from engines.manifest import EngineManifest
+from engines.settings import BuildSettings
+from outfitgan.errors import EngineError, UnsupportedError
+
+if TYPE_CHECKING:
+    from export.exported import ExportedGraph
+
+GRAPHS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"}
+"""Precision is a property of the graph: TensorRT 11 has no other."""
+
+_MODEL = "model.plan"
+_OLDEST, _TOO_NEW = (10, 15), (12,)
+_KERNEL_SOURCES = ("correlate_kernel", "correlate_aot", "tiles")
+
+
+def versions() -> dict[str, str]:
+    """Return TensorRT's version and a digest of the correlation kernel's sources, which are part of a plan.
+
+    Raises:
+        UnsupportedError: on a TensorRT that this target does not know.
+
+    """
+    import tensorrt
+
+    version = tensorrt.__version__
+    if not _OLDEST <= _numbers(version)[:2] < _TOO_NEW:
+        raise UnsupportedError(f"tensorrt takes TensorRT 10.15 to 11.x, not {version}; install another.")
+    return {"tensorrt": version, "correlate": _kernel_digest()}
+
+
+def device() -> dict[str, str]:
+    """Return the first GPU's name and compute capability, and its driver's CUDA version."""
+    return gpu()
+
+
+def options(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every option of a build, `choices` in the place of defaults; raise ConfigError on an unknown one."""
+    from engines.tensorrt_options import tensorrt_options
+
+    return asdict(tensorrt_options(choices))
+
+
+def bound_by(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which fields of `device` must be those of the build for a plan to run."""
+    hardware = options.get("hardware", "this_gpu")
+    return {"ampere_plus": (), "same_compute_capability": ("compute_capability",)}.get(
+        hardware, ("name", "compute_capability")
+    )
+
+
+def build(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
+    """Put the plan into `folder` and return what there is to say of it; raise EngineError if it cannot be built."""
+    if GRAPHS.get(precision) != graph.precision:
+        raise UnsupportedError(
+            f"tensorrt builds {graph.name} in its graph's precision, {graph.precision}, not in {precision}; use that."
+        )
+    for package in ("onnx", "triton"):
+        if find_spec(package) is None:
+            raise EngineError(f"Building for tensorrt needs the package {package}; pip install 'outfitgan[gpu]'.")
+    from engines.tensorrt_build import build_plan
+
+    plan, details = build_plan(graph, settings, device())
+    (folder / _MODEL).write_bytes(plan)
+    return details
+
+
+def refit(built: Path, manifest: EngineManifest, graph: ExportedGraph, folder: Path) -> None:
+    """Put into `folder` the plan of the engine in `built` with the weights of `graph`.
+
+    Raises:
+        EngineError: if the engine was not built for it, or the weights do not fit.
+
+    """
+    from engines.tensorrt_refit import refit_plan
+
+    plan = refit_plan((built / _MODEL).read_bytes(), graph, bool(manifest.options.get("version_compatible")))
+    (folder / _MODEL).write_bytes(plan)
+
+
+def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
+    """Load the plan on the first GPU; `threads` has no meaning there.
+
+    Raises:
+        EngineError: if the plan is of another TensorRT, or needs a newer GPU or driver.
+
+    """
+    here = device()
+    _require_version(folder, manifest, versions()["tensorrt"])
+    _require_device(folder, manifest, here)
+    from engines.runtime import TensorrtEngine
+
+    return TensorrtEngine(folder / _MODEL, manifest)
+
+
+def runs_on(manifest: EngineManifest, version: str) -> bool:
+    """Say whether a plan runs on a TensorRT: its own version, or a later one if it was built for those."""
+    built = manifest.versions.get("tensorrt", "unknown")
+    later = bool(manifest.options.get("version_compatible")) and _numbers(built) <= _numbers(version)
+    return built == version or later
+
+
+def _kernel_digest() -> str:
+    """Return a digest of the files that the kernel is compiled from, without importing them."""
+    specs = [find_spec(f"outfitgan.ops.{name}") for name in _KERNEL_SOURCES]
+    files = [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _require_version(folder: Path, manifest: EngineManifest, here: str) -> None:
+    if not runs_on(manifest, here):
+        built = manifest.versions.get("tensorrt", "an unknown version")
+        raise EngineError(f"The engine {folder} is of TensorRT {built}, and {here} is installed; build it here.")
+
+
+def _require_device(folder: Path, manifest: EngineManifest, here: Mapping[str, str]) -> None:
+    if manifest.options.get("hardware") == "ampere_plus" and _numbers(here["compute_capability"]) < (8,):
+        raise EngineError(f"The engine {folder} is for Ampere and newer, not for {here['name']}; take another GPU.")
+    needed = max((kernel["driver"] for kernel in manifest.details.get("kernels", ())), key=_numbers, default="0")
+    if _numbers(here["driver"]) < _numbers(needed):
+        raise EngineError(
+            f"The engine {folder} has kernels for drivers of CUDA {needed} or newer, and this one is of "
+            f"{here['driver']}; update the NVIDIA driver."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))

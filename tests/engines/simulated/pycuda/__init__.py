@@ -1,0 +1,1 @@
+"""A PyCUDA whose device memory is the host's: see `driver`."""

@@ -1,0 +1,149 @@
+"""Targets whose packages or providers are not here, and what is said then."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnxruntime
+import pytest
+
+from engines import onnxruntime_gpu
+from engines.manifest import read_manifest
+from engines.onnxruntime import OnnxruntimeEngine
+from engines.store import EngineStore
+from engines.targets import TARGETS, graph_precision, load_target, open_engine
+from export.exported import ExportedGraph
+from outfitgan.errors import ConfigError, EngineError, UnsupportedError
+
+without_tensorrt = pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+without_pycuda = pytest.mark.skipif(find_spec("pycuda") is not None, reason="PyCUDA is installed here")
+PROVIDERS = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
+without_gpu = pytest.mark.skipif(
+    bool({*PROVIDERS.values()} & {*onnxruntime.get_available_providers()}), reason="this is onnxruntime-gpu"
+)
+
+
+@without_tensorrt
+def test_the_command_line_says_what_to_install() -> None:
+    command = [sys.executable, "-c", "from outfitgan.cli import main; main()", "build", "--run", "nowhere"]
+    done = subprocess.run([*command, "--target", "tensorrt"], capture_output=True, text=True, check=False)
+    says = "The target tensorrt needs the package tensorrt, which is not installed; pip install 'outfitgan[gpu]'."
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {says}\n")
+
+
+@without_tensorrt
+def test_a_plan_without_tensorrt_is_not_opened(alignment: ExportedGraph, built: EngineStore, tmp_path: Path) -> None:
+    folder = built.build(alignment, "onnxruntime", "fp32")
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"target": "onnxruntime"', '"target": "tensorrt"'))
+    with pytest.raises(EngineError, match="needs the package tensorrt, which is not installed"):
+        open_engine(tmp_path)
+
+
+def test_a_missing_library_is_another_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of TensorRT's bindings without its libraries."""
+    import engines.openvino
+
+    def unloadable() -> dict[str, str]:
+        raise ImportError("libnvinfer.so.11: cannot open shared object file")
+
+    monkeypatch.setattr(engines.openvino, "versions", unloadable)
+    with pytest.raises(EngineError, match=r"openvino does not load \(libnvinfer\.so\.11: .*\); put it on the library"):
+        load_target("openvino")
+
+
+@without_pycuda
+def test_the_gpu_needs_pycuda() -> None:
+    from engines.cuda import gpu
+
+    with pytest.raises(EngineError, match="TensorRT engines need the package pycuda; pip install"):
+        gpu()
+
+
+def test_the_gpu_needs_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyCUDA's import says without libcuda."""
+    from engines.cuda import gpu
+
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").touch()
+    (tmp_path / "pycuda" / "driver.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pycuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(EngineError, match=r"no NVIDIA driver here \(libcuda\.so\.1: .*\); install one, or take a CPU"):
+        gpu()
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "graph"),
+    [
+        ("openvino", "bf16", "fp32"),
+        ("onnxruntime", "fp32", "fp32"),
+        ("onnxruntime", "fp16", "fp32"),  # it is refused by the target, in a better sentence than a missing graph's
+        ("onnxruntime-cuda", "fp16", "fp16"),
+        ("onnxruntime-tensorrt", "fp32", "fp32"),
+    ],
+)
+def test_the_graphs_precision_follows_the_engines(target: str, precision: str, graph: str) -> None:
+    assert graph_precision(target, precision) == graph
+
+
+def test_tensorrt_takes_the_fp16_graph(gpu: SimpleNamespace) -> None:
+    assert graph_precision("tensorrt", "fp16") == "fp16"
+    assert graph_precision("tensorrt", "fp32") == "fp32"
+
+
+# onnxruntime's providers for a GPU
+
+
+@without_gpu
+@pytest.mark.parametrize("target", PROVIDERS)
+def test_a_missing_provider_is_an_error(target: str, alignment: ExportedGraph, tmp_path: Path) -> None:
+    says = f"This onnxruntime has no {PROVIDERS[target]}; pip install onnxruntime-gpu in the place of onnxruntime"
+    graph_store = EngineStore(tmp_path)
+    with pytest.raises(UnsupportedError, match=says):
+        graph_store.build(alignment, target, "fp32")
+    assert not list(tmp_path.iterdir())
+
+
+@without_gpu
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_onnxruntimes_step_back_to_the_cpu_is_an_error(alignment: ExportedGraph, built: EngineStore) -> None:
+    """It takes the CPU's provider where another does not load, and only a warning tells."""
+    folder = built.build(alignment, "onnxruntime", "fp32")
+    manifest = dataclasses.replace(read_manifest(folder), target="onnxruntime-cuda")
+    says = "runs alignment_bag on CPUExecutionProvider, not on CUDAExecutionProvider, which does not load; install"
+    with pytest.raises(EngineError, match=says):
+        OnnxruntimeEngine(folder / "model.onnx", manifest, 1, "CUDAExecutionProvider", {})
+
+
+def test_a_gpu_provider_takes_the_graphs_precision(
+    half_alignment: ExportedGraph, gpu: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the CPU's provider under the other's name, which shows all but the GPU."""
+    cpu = dataclasses.replace(onnxruntime_gpu.CUDA, provider="CPUExecutionProvider", settings={})
+    monkeypatch.setattr(onnxruntime_gpu, "CUDA", cpu)
+    store = EngineStore(tmp_path)
+    with pytest.raises(UnsupportedError, match="runs alignment_bag in the precision of its graph, fp16, not in fp32"):
+        store.build(half_alignment, "onnxruntime-cuda", "fp32")
+    folder = store.build(half_alignment, "onnxruntime-cuda", "fp16")
+    assert read_manifest(folder).device["name"] == "Simulated A10"
+    open_engine(folder).close()
+    with pytest.raises(ConfigError, match="onnxruntime-cuda has no option provider"):
+        store.choose("onnxruntime-cuda", {"provider": "cpu"})
+
+
+def test_every_target_is_one(gpu: SimpleNamespace) -> None:
+    for name in TARGETS:
+        target = load_target(name)
+        assert target.GRAPHS["fp32"] == "fp32"
+        assert target.versions()
+        assert target.device()["name"]
+        assert set(target.bound_by(target.options({}))) <= set(target.device())

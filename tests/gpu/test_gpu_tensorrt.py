@@ -1,0 +1,288 @@
+"""What a machine with TensorRT, its builder and an NVIDIA GPU must show: `pytest tests/gpu`. Not run by us yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from engines.manifest import MANIFEST, Profile, hash_files, read_manifest
+from engines.store import EngineStore, open_engine
+from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph
+from export.exported import ExportedGraph
+from export.exporter import export_graph
+from export.graphs import alignment_contract, collocation_contract, generator_contract, mask_generator_contract
+from export.parity import Arrays, adversarial_inputs, compare, shortfalls
+from outfitgan.config import load_preset
+from outfitgan.errors import EngineError
+from outfitgan.files import sha256_of
+from outfitgan.items import ItemKind
+from outfitgan.networks.architectures import build_generator
+from outfitgan.networks.collocation import build_classifier
+from outfitgan.networks.norms import norm_of
+from outfitgan.networks.pix2pix import MaskGenerator
+
+Exporter = Callable[[str, str], ExportedGraph]
+
+
+def missing() -> str:
+    """Return what this machine lacks."""
+    if absent := [name for name in ("tensorrt", "pycuda") if find_spec(name) is None]:
+        return f"the packages {', '.join(absent)}; pip install 'outfitgan[gpu]'"
+    from engines.targets import load_target
+
+    try:
+        load_target("tensorrt").device()
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+MISSING = missing()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"This needs TensorRT and an NVIDIA GPU. Missing: {MISSING}")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """Graphs by role and precision, with the weights of one seed."""
+    model, kind = load_preset("tiny").model, ItemKind.BAG
+    torch.manual_seed(12)
+    generator = build_generator(model)
+    sam = generator.items[kind].alignment
+    modules = {
+        "generator": (GeneratorGraph(generator.items[kind]), generator_contract(kind, model)),
+        "alignment": (AlignmentGraph(sam), alignment_contract(kind, model)),
+        "collocation": (CollocationGraph(build_classifier(model)), collocation_contract(model)),
+        "mask_generator": (
+            MaskGraph(MaskGenerator(model.mask_generator, norm_of("instance"))),
+            mask_generator_contract(kind, model),
+        ),
+    }
+    folder, made = tmp_path_factory.mktemp("graphs"), {}
+
+    def export(role: str, precision: str) -> ExportedGraph:
+        if (role, precision) not in made:
+            module, contract = modules[role]
+            made[role, precision] = export_graph(module, contract, precision, folder / f"{role}.{precision}.onnx")
+        return made[role, precision]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    return EngineStore(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def graph(exported: Exporter) -> ExportedGraph:
+    return exported("alignment", "fp16")
+
+
+@pytest.fixture(scope="session")
+def plan(store: EngineStore, graph: ExportedGraph) -> Path:
+    return store.build(graph, "tensorrt", "fp16")
+
+
+def feeds_of(graph: ExportedGraph, batch: int, seed: int = 5) -> dict[str, np.ndarray]:
+    return adversarial_inputs(graph.contract, batch, seed)[0][1]
+
+
+def reference(graph: ExportedGraph, feeds: Arrays) -> Arrays:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(graph.path), providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in graph.contract.outputs]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def agrees(graph: ExportedGraph, feeds: Arrays, outputs: Arrays) -> str:
+    return shortfalls(compare(reference(graph, feeds), outputs, graph.contract), graph.contract, graph.precision)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("role", ["generator", "alignment", "collocation", "mask_generator"])
+def test_every_graph_builds_within_its_tolerance(
+    role: str, precision: str, exported: Exporter, store: EngineStore
+) -> None:
+    graph = exported(role, precision)
+    folder = store.build(graph, "tensorrt", precision)
+    manifest = read_manifest(folder)
+    assert set(manifest.parity) == {spec.name for spec in graph.contract.outputs}
+    assert sum(manifest.details["layers"].values()) > 0
+    assert bool(manifest.details["kernels"]) == (role in ("generator", "alignment"))
+    assert store.build(graph, "tensorrt", precision) == folder
+
+
+def test_batches_in_any_order(plan: Path, graph: ExportedGraph) -> None:
+    with open_engine(plan) as engine:
+        for batch in (3, 1, 8, 2, 2):
+            feeds = feeds_of(graph, batch, seed=batch)
+            assert not agrees(graph, feeds, engine.run(feeds))
+
+
+def test_adversarial_rows(plan: Path, graph: ExportedGraph) -> None:
+    with open_engine(plan) as engine:
+        for label, feeds in adversarial_inputs(graph.contract, 1, seed=9):
+            assert not agrees(graph, feeds, engine.run(feeds)), label
+
+
+def test_a_cuda_graph_gives_the_same_bits(plan: Path, graph: ExportedGraph) -> None:
+    feeds = feeds_of(graph, 2)
+    with open_engine(plan) as engine:
+        lane: Any = engine.main  # type: ignore[attr-defined]
+        plain = engine.run(feeds)
+        lane.capture(2)
+        for _ in range(3):
+            captured = engine.run(feeds)
+            assert all(np.array_equal(captured[name], plain[name]) for name in plain)
+        other = feeds_of(graph, 3)
+        assert not agrees(graph, other, engine.run(other))
+
+
+def test_lanes_run_at_the_same_time(plan: Path, graph: ExportedGraph) -> None:
+    with open_engine(plan) as engine, ThreadPoolExecutor(3) as pool:
+        lanes: list[Any] = [engine.main, engine.lane(), engine.lane()]  # type: ignore[attr-defined]
+        feeds = [feeds_of(graph, 1 + index, seed=index) for index in range(3)]
+        made = list(pool.map(lambda index: [lanes[index].run(feeds[index]) for _ in range(20)], range(3)))
+    for index, outputs in enumerate(made):
+        assert not any(agrees(graph, feeds[index], output) for output in outputs)
+
+
+def test_times(plan: Path, graph: ExportedGraph) -> None:
+    with open_engine(plan) as engine:
+        lane: Any = engine.main  # type: ignore[attr-defined]
+        layers = lane.layer_times(feeds_of(graph, 1))
+        assert sum(layers.values()) > 0
+        assert min(lane.compute_times(feeds_of(graph, 1), repeats=10)) > 0
+
+
+def test_a_fresh_process_needs_numpy_tensorrt_and_pycuda_alone(
+    plan: Path, graph: ExportedGraph, tmp_path: Path
+) -> None:
+    """No torch, no kernel language, no plugin's registration: the kernel is in the plan."""
+    feeds = feeds_of(graph, 2)
+    np.savez(tmp_path / "feeds.npz", **feeds)
+    code = (
+        "import sys, numpy, pathlib\n"
+        "from engines.targets import open_engine\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        f"with open_engine(pathlib.Path({str(plan)!r})) as engine:\n"
+        "    numpy.savez(folder / 'made.npz', **engine.run(dict(numpy.load(folder / 'feeds.npz'))))\n"
+        "heavy = ('torch', 'triton', 'onnx', 'onnxruntime', 'tensorrt.plugin')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not agrees(graph, feeds, dict(np.load(tmp_path / "made.npz")))
+
+
+@pytest.mark.parametrize("broken", ["altered", "truncated"])
+def test_a_broken_plan_is_a_sentence(broken: str, plan: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plan, tmp_path / "engine")
+    content = (folder / "model.plan").read_bytes()
+    (folder / "model.plan").write_bytes(b"no" + content[2:] if broken == "altered" else content[: len(content) // 2])
+    with pytest.raises(EngineError, match="was altered after the build"):
+        open_engine(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": hash_files(folder)}))
+    with pytest.raises(EngineError, match=r"TensorRT refuses the plan of .*; build it again on this machine"):
+        open_engine(folder)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"optimization_level": 0},
+        {"optimization_level": 5},
+        {"workspace_mib": 64},
+        {"hardware": "ampere_plus"},
+        {"hardware": "same_compute_capability"},
+        {"version_compatible": True},
+        {"version_compatible": True, "hardware": "ampere_plus", "refittable": True},
+    ],
+    ids=str,
+)
+def test_every_option_builds_in_a_process_of_its_own(
+    choices: dict[str, Any], graph: ExportedGraph, tmp_path: Path
+) -> None:
+    EngineStore(tmp_path).choose("tensorrt", choices)
+    code = (
+        "import pathlib\n"
+        "from engines.store import EngineStore\n"
+        "from export.exported import load_graph\n"
+        f"graph = load_graph(pathlib.Path({str(graph.path)!r}))\n"
+        f"print(EngineStore(pathlib.Path({str(tmp_path)!r})).build(graph, 'tensorrt', 'fp16'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with open_engine(Path(done.stdout.splitlines()[-1])) as engine:
+        feeds = feeds_of(graph, 2)
+        assert not agrees(graph, feeds, engine.run(feeds))
+    assert len(list(tmp_path.glob("*.timing"))) == 1
+
+
+def test_a_profile_of_its_own(graph: ExportedGraph, store: EngineStore) -> None:
+    with open_engine(store.build(graph, "tensorrt", "fp16", Profile(1, 4, 4))) as engine:
+        feeds = feeds_of(graph, 4)
+        assert not agrees(graph, feeds, engine.run(feeds))
+
+
+def test_refit(exported: Exporter, tmp_path: Path) -> None:
+    graph = exported("generator", "fp16")
+    model = onnx.load(graph.path)
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    shifted = onnx.numpy_helper.to_array(weight) + np.float16(0.05)
+    weight.CopyFrom(onnx.numpy_helper.from_array(shifted, weight.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    other = dataclasses.replace(graph, path=tmp_path / "other.onnx", sha256=sha256_of(tmp_path / "other.onnx"))
+    store = EngineStore(tmp_path / "engines")
+    store.choose("tensorrt", {"refittable": True})
+    built = store.build(graph, "tensorrt", "fp16")
+    refitted = store.refit(built, other)  # its parity with the other graph is measured
+    with open_engine(refitted) as engine:
+        feeds = feeds_of(graph, 2)
+        assert not agrees(other, feeds, engine.run(feeds))
+    assert read_manifest(store.refit(refitted, graph)).key == read_manifest(built).key
+
+
+@pytest.mark.parametrize(
+    ("target", "provider"),
+    [("onnxruntime-cuda", "CUDAExecutionProvider"), ("onnxruntime-tensorrt", "TensorrtExecutionProvider")],
+)
+def test_onnxruntimes_providers(target: str, provider: str, graph: ExportedGraph, tmp_path: Path) -> None:
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"This onnxruntime has no {provider}; install onnxruntime-gpu in the place of onnxruntime.")
+    if target == "onnxruntime-tensorrt" and not shutil.which("ldconfig"):
+        pytest.skip("Whether libnvinfer.so.10 is here cannot be told without ldconfig.")
+    if target == "onnxruntime-tensorrt":
+        known = subprocess.run([str(shutil.which("ldconfig")), "-p"], capture_output=True, text=True, check=True).stdout
+        if "libnvinfer.so.10" not in known:
+            pytest.skip("onnxruntime's TensorRT provider needs TensorRT 10 (libnvinfer.so.10), which is not here.")
+    with open_engine(EngineStore(tmp_path).build(graph, target, "fp16")) as engine:
+        feeds = feeds_of(graph, 2)
+        assert not agrees(graph, feeds, engine.run(feeds))
+
+
+def test_trtexec_loads_the_plan(plan: Path) -> None:
+    """The standard C++ runtime, without Python and without a plugin library."""
+    trtexec = shutil.which("trtexec")
+    if trtexec is None:
+        pytest.skip("trtexec, which comes with TensorRT's own packages, is not on the path.")
+    command = [trtexec, f"--loadEngine={plan / 'model.plan'}", "--shapes=SOURCE:2x64x64x3,MASK:2x64x64x1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
