@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from engines.manifest import EngineManifest
 from export.contract import GraphContract
 from export.graphs import mask_contracts, run_contracts
 from outfitgan.config import ModelConfig
 from outfitgan.errors import ConfigError
 from outfitgan.files import atomic_write
 from serving.ensembles import ensemble_from_source, ensembles_with_masks, steps_from_source, steps_with_masks
+from serving.gpu_config import DEFAULT_GPU_SERVING, PLAN, GpuServing, gpu_config
 from serving.model_config import model_config
 from serving.pbtxt import render
 
 CPU_THREAD_PARAMETER = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
 """The engine targets of a CPU server and the parameter by which NVIDIA's backend of that name sets its threads."""
 
-ENGINE_FILENAME = {"tensorrt": "model.plan", "onnxruntime": "model.onnx", "openvino": "model.xml"}
+ENGINE_FILENAME = {"tensorrt": PLAN, "onnxruntime": "model.onnx", "openvino": "model.xml"}
 """The file in a version folder that Triton hands to each backend."""
 
 DEFAULT_CPU_TARGET = "openvino"
@@ -35,11 +38,13 @@ def repository_configs(
     contracts: Mapping[str, GraphContract],  # of the graphs that are served: `export.graphs.contracts_of`
     cpu_target: str = DEFAULT_CPU_TARGET,
     threads: int = 0,  # what one engine may use on a CPU server; 0 lets it take all cores
+    gpu: GpuServing = DEFAULT_GPU_SERVING,
+    plans: Mapping[str, Sequence[EngineManifest]] = MappingProxyType({}),  # of a graph, as `gpu_config` takes them
 ) -> dict[str, str]:
     """Return every config file of a repository for `model` as {path inside the repository: text}.
 
     Raises:
-        ConfigError: if there is no such CPU target or the threads are negative.
+        ConfigError: if there is no such CPU target, the threads are negative, or `gpu_config` refuses `gpu`.
 
     """
     if cpu_target not in CPU_THREAD_PARAMETER:
@@ -52,7 +57,9 @@ def repository_configs(
     files = {f"{config.name}/config.pbtxt": render(config, purpose) for config, purpose in described}
     for name, contract in contracts.items():
         purpose = _purpose(contract)
-        files[f"{name}/config.pbtxt"] = render(gpu_config(contract), f"{purpose}, on an NVIDIA GPU")
+        files[f"{name}/config.pbtxt"] = render(
+            gpu_config(contract, gpu, plans.get(name, ())), f"{purpose}, on an NVIDIA GPU"
+        )
         cpu = cpu_config(contract, cpu_target, threads)
         files[f"{name}/configs/cpu.pbtxt"] = render(cpu, f"{purpose}, for `--model-config-name=cpu`")
     return files
@@ -62,15 +69,6 @@ def write_configs(files: Mapping[str, str], repository: Path) -> None:
     """Write what `repository_configs` returned below `repository`."""
     for name, text in files.items():
         atomic_write(repository / name, text.encode())
-
-
-def gpu_config(contract: GraphContract) -> Any:
-    """Return the production config of an engine: TensorRT on an NVIDIA GPU."""
-    config = model_config(contract.name, "tensorrt", contract.inputs, contract.outputs, contract.max_batch)
-    config.default_model_filename = ENGINE_FILENAME["tensorrt"]
-    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
-    config.dynamic_batching.SetInParent()
-    return config
 
 
 def cpu_config(contract: GraphContract, target: str, threads: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +21,7 @@ from serving.request import Place, Request
 
 if TYPE_CHECKING:
     from serving.client import OutfitClient
-    from serving.pipeline import OutfitPipeline
+    from serving.in_process import OutfitPipeline
 
 
 def generate_here(pipeline: OutfitPipeline, request: Request, output: Path) -> dict[str, object]:
@@ -39,6 +40,12 @@ def generate_served(client: OutfitClient, request: Request, output: Path) -> dic
     began = time.perf_counter()
     made = client.generate_encoded(request.source_file, files, list(files))
     return _write(made, request, client, output, time.perf_counter() - began)
+
+
+def told(request: Request, result: Mapping[str, object], output: Path) -> str:
+    """Return the sentence that says what was made."""
+    score = "" if result["compatibility"] is None else f" Compatibility {result['compatibility']:.2f}."
+    return f"Made {', '.join(request.masks)} in {result['seconds']} s.{score} Look at {output}/outfit.png."
 
 
 def check_output(output: Path) -> None:

@@ -11,9 +11,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 from outfitgan.errors import ConfigError
 
 _FIELDS = (
-    ("name", "platform", "backend", "default_model_filename", "max_batch_size"),
+    ("name", "platform", "backend", "default_model_filename", "cc_model_filenames", "max_batch_size"),
     ("input", "output"),
     ("instance_group", "dynamic_batching", "ensemble_scheduling", "parameters"),
+    ("optimization", "model_warmup"),
 )
 _WIDTH = 100  # columns of a config file
 

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engines.manifest import EngineManifest, read_manifest
+from engines.manifest import MANIFEST, EngineManifest, read_manifest
 from export.contract import GraphContract
 from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
-from outfitgan.errors import EngineError, GraphError, ServerError
+from outfitgan.errors import ConfigError, EngineError, GraphError, ServerError
 from outfitgan.files import partial_folder
-from serving.configs import CPU_THREAD_PARAMETER, DEFAULT_CPU_TARGET, repository_configs, write_configs
+from serving.configs import (
+    CPU_THREAD_PARAMETER,
+    DEFAULT_CPU_TARGET,
+    ENGINE_FILENAME,
+    repository_configs,
+    write_configs,
+)
+from serving.gpu_config import DEFAULT_GPU_SERVING, GpuServing, plan_file, short_capability
 from serving.pbtxt import parse
+from serving.plans import check_plans
+
+Engines = Mapping[str, Path]
+"""Graph name -> engine folder."""
 
 TEMPLATE = Path(__file__).parents[1] / "triton_repo"
 """The committed repository: its Python models serve every image size and architecture."""
 
 
-def assemble(model: ModelConfig, engines: Mapping[str, Path], output: Path, threads: int = 0) -> Path:
+def assemble(
+    model: ModelConfig,
+    engines: Engines,  # all of one target
+    output: Path,
+    threads: int = 0,  # what one engine may use on a CPU server; 0: all cores
+    gpu: GpuServing = DEFAULT_GPU_SERVING,
+    also: Sequence[Engines] = (),  # plans of the same graphs for GPUs of other compute capabilities
+) -> Path:
     """Write a complete repository for `model` to `output` and return it.
 
-    `engines` is {graph name: engine folder}, all of one target; `threads` is what one engine may use on a CPU server,
-    0 for all cores. With engines of mask generators it serves `outfit_from_source` too.
+    With engines of mask generators it serves `outfit_from_source` too.
 
     Raises:
         GraphError: if the engines are not those of the model's graphs.
-        EngineError: if one is altered or of another target.
+        EngineError: if one is altered, of another target or for fewer batches than a server sends, or if plans do not
+            go together or with the server's TensorRT.
+        ConfigError: if `gpu` cannot be had, or is asked for with engines of a CPU.
         ServerError: if `output` holds something else than a repository.
 
     """
     _check_output(output)
     contracts = contracts_of(model, engines)
-    manifests = _checked(model, contracts, engines)
+    sets = [_checked(model, contracts_of(model, folders), folders) for folders in (engines, *also)]
+    manifests = sets[0]
     target = _common_target(manifests)
     on_cpu = target in CPU_THREAD_PARAMETER
-    configs = repository_configs(model, contracts, target if on_cpu else DEFAULT_CPU_TARGET, threads)
+    if on_cpu and (also or gpu != DEFAULT_GPU_SERVING):
+        raise ConfigError(f"These engines are for {target}, on a CPU: leave the options of a GPU server out.")
+    plans: dict[str, list[EngineManifest]] = {}
+    if not on_cpu:
+        check_plans(sets, gpu.tensorrt)
+        plans = {name: [found[name] for found in sets] for name in contracts}
+    configs = repository_configs(model, contracts, target if on_cpu else DEFAULT_CPU_TARGET, threads, gpu, plans)
     if not on_cpu:
         configs = {name: text for name, text in configs.items() if not name.endswith("cpu.pbtxt")}
     with partial_folder(output) as partial:
@@ -45,16 +71,16 @@ def assemble(model: ModelConfig, engines: Mapping[str, Path], output: Path, thre
             version = partial / name / "1"
             version.mkdir()
             if name in manifests:
-                for file in (*manifests[name].files, "manifest.json"):
+                for file in (*manifests[name].files, MANIFEST):
                     shutil.copy(engines[name] / file, version)
+                for folders, found in zip(also, sets[1:], strict=True):
+                    _put_beside(folders[name], found[name], plans[name], version)
             elif parse(configs[f"{name}/config.pbtxt"]).backend == "python":
                 shutil.copy(_python_model(name), version)
     return output
 
 
-def _checked(
-    model: ModelConfig, contracts: Mapping[str, GraphContract], engines: Mapping[str, Path]
-) -> dict[str, EngineManifest]:
+def _checked(model: ModelConfig, contracts: Mapping[str, GraphContract], engines: Engines) -> dict[str, EngineManifest]:
     """Return every engine's manifest, each checked against its graph's contract."""
     manifests = {}
     for name, contract in contracts.items():
@@ -64,7 +90,20 @@ def _checked(
                 f"The engine {engines[name]} does not take and give what {name} of this model does "
                 f"(image size {model.image_size}, source {model.source}): export and build that graph again."
             )
+        profile = manifests[name].profile
+        if (profile.min_batch, profile.max_batch) != (1, contract.max_batch):
+            raise EngineError(
+                f"The engine {engines[name]} is for batches of {profile.min_batch} to {profile.max_batch}; a server "
+                f"sends 1 to {contract.max_batch}: build it without a profile of its own."
+            )
     return manifests
+
+
+def _put_beside(folder: Path, plan: EngineManifest, plans: Sequence[EngineManifest], version: Path) -> None:
+    """Copy the plan of a further GPU, and its manifest, under names of their own."""
+    (model_file,) = plan.files
+    shutil.copy(folder / model_file, version / plan_file(plan, plans))
+    shutil.copy(folder / MANIFEST, version / f"manifest.{short_capability(plan)}.json")
 
 
 def _common_target(manifests: Mapping[str, EngineManifest]) -> str:
@@ -72,7 +111,11 @@ def _common_target(manifests: Mapping[str, EngineManifest]) -> str:
     if len(set(found.values())) > 1:
         listing = ", ".join(f"{name} for {target}" for name, target in found.items())
         raise EngineError(f"The engines of one repository must have one target, not {listing}: build them alike.")
-    return next(iter(found.values()))
+    target = next(iter(found.values()))
+    if target not in ENGINE_FILENAME:
+        served = ", ".join(ENGINE_FILENAME)
+        raise EngineError(f"A repository serves engines for {served}, not for {target}: build them for one of those.")
+    return target
 
 
 def _python_model(name: str) -> Path:

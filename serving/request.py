@@ -65,6 +65,17 @@ class Request:
         return {kind: mask.pixels for kind, mask in self.masks.items()}
 
 
+def parse_masks(options: Sequence[str]) -> dict[ItemKind, MaskChoice]:
+    """Return where each mask comes from, of KIND=FILE and KIND=auto options; raise InputError on another."""
+    masks: dict[ItemKind, MaskChoice] = {}
+    for option in options:
+        kind, equals, path = option.partition("=")
+        if not equals or not path:
+            raise InputError(f"--mask takes KIND=FILE or KIND=auto, as in --mask bag=bag.png, not '{option}'.")
+        masks[ItemKind.parse(kind)] = None if path == "auto" else Path(path)
+    return masks
+
+
 def read_request(
     source: Path,
     masks: Mapping[ItemKind, MaskChoice],  # empty: all that can be are generated

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.contract import GraphContract, TensorSpec
+from export.exported import ExportedGraph, graph_path, save_index, save_sidecar
 from export.graphs import makings, mask_contracts, run_contracts
-from outfitgan.config import ModelConfig
+from outfitgan.config import ModelConfig, load_preset, save_config
+from outfitgan.files import sha256_of
+from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
 
 TYPES = {"uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
@@ -35,6 +40,23 @@ def small_graphs(model: ModelConfig) -> dict[str, onnx.ModelProto]:
             nodes = {"alignment": _alignment, "mask_generator": _mask, "": _collocation}[role](contract, kind)
             graphs[name] = _model(contract, nodes)
     return graphs
+
+
+def small_run(path: Path, precision: str) -> RunFolder:
+    """A run of the tiny preset whose small graphs were exported in one precision."""
+    folder, config = RunFolder(path), load_preset("tiny")
+    save_config(config, path / "config.toml")
+    folder.graphs.mkdir()
+    contracts = run_contracts(config.model) | mask_contracts(config.model)
+    exported = []
+    for name, graph in small_graphs(config.model).items():
+        file = graph_path(folder.graphs, name, precision)
+        onnx.save(graph, file)
+        digest = sha256_of(file)
+        exported.append(ExportedGraph(file, contracts[name], precision, digest, digest, {}, {}))
+        save_sidecar(exported[-1])
+    save_index(folder.graphs, precision, exported, "")
+    return folder
 
 
 def _model(contract: GraphContract, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:

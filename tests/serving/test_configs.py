@@ -8,7 +8,8 @@ from export.graphs import mask_contracts, run_contracts
 from outfitgan.config import load_preset, override
 from outfitgan.errors import ConfigError
 from outfitgan.items import ItemKind, targets_of
-from serving.configs import cpu_config, gpu_config, repository_configs
+from serving.configs import cpu_config, repository_configs
+from serving.gpu_config import gpu_config
 from serving.pbtxt import parse, render
 
 COMMITTED = Path(__file__).parents[2] / "triton_repo"

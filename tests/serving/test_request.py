@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from small_graphs import CHANNELS, expected_image
 
+from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
 from outfitgan.errors import GraphError, InputError
 from outfitgan.items import ItemKind
 from serving.generation import generate_here
-from serving.pipeline import OutfitPipeline
+from serving.in_process import OutfitPipeline
 from serving.request import read_request
 
 BAG, LOWER, SHOES = TARGETS = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
@@ -25,10 +26,14 @@ ROW = 276  # of the sheet
 Builder = Callable[[ModelConfig, str], dict[str, Path]]
 
 
+def opened_pipeline(model: ModelConfig, folders: dict[str, Path]) -> OutfitPipeline:
+    return OutfitPipeline(contracts_of(model, folders), folders, threads=1)
+
+
 @pytest.fixture(scope="module")
 def pipeline(model: ModelConfig, engines: dict[str, dict[str, Path]]) -> Iterator[OutfitPipeline]:
     """With mask generators."""
-    with OutfitPipeline(model, engines["onnxruntime"], threads=1) as opened:
+    with opened_pipeline(model, engines["onnxruntime"]) as opened:
         yield opened
 
 
@@ -36,7 +41,7 @@ def pipeline(model: ModelConfig, engines: dict[str, dict[str, Path]]) -> Iterato
 def plain(model: ModelConfig, engines: dict[str, dict[str, Path]]) -> Iterator[OutfitPipeline]:
     """The same run before its mask generators were trained."""
     folders = {name: path for name, path in engines["onnxruntime"].items() if not name.startswith("mask_generator")}
-    with OutfitPipeline(model, folders, threads=1) as opened:
+    with opened_pipeline(model, folders) as opened:
         yield opened
 
 
@@ -141,7 +146,7 @@ def test_without_sams_the_sheet_says_nothing_of_where_parts_were_taken(
     model: ModelConfig, build: Builder, pipeline: OutfitPipeline, photo: Path, tmp_path: Path
 ) -> None:
     baseline = dataclasses.replace(model, generator=dataclasses.replace(model.generator, architecture="pix2pix"))
-    with OutfitPipeline(baseline, build(baseline, "onnxruntime"), threads=1) as without:
+    with opened_pipeline(baseline, build(baseline, "onnxruntime")) as without:
         assert (without.aligned_kinds(), pipeline.aligned_kinds()) == ((), TARGETS)
         heights = []
         for place, name in ((pipeline, "with"), (without, "without")):
@@ -158,7 +163,7 @@ def test_a_pipeline_takes_the_engines_of_its_model_and_no_others(
 ) -> None:
     folders = engines["onnxruntime"]
     with pytest.raises(GraphError, match="generator_bag is missing"):
-        OutfitPipeline(model, {name: path for name, path in folders.items() if name != "generator_bag"})
+        opened_pipeline(model, {name: path for name, path in folders.items() if name != "generator_bag"})
     shared = dataclasses.replace(model, generator=dataclasses.replace(model.generator, architecture="shared"))
     with pytest.raises(GraphError, match="no graph called generator_bag, generator_lower, generator_shoes"):
-        OutfitPipeline(shared, folders)
+        opened_pipeline(shared, folders)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from small_graphs import expected_image
 
+from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
 from outfitgan.errors import InputError
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
 from serving.client import OutfitClient
-from serving.pipeline import OutfitPipeline
+from serving.in_process import OutfitPipeline
 from serving.repository import assemble
 from serving.server import TritonServer
 from serving.steps import MASK_NOT_SENT
@@ -106,7 +107,7 @@ def test_this_process_makes_what_the_server_makes(
     source: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    with OutfitPipeline(shared, shared_engines, threads=1) as pipeline:
+    with OutfitPipeline(contracts_of(shared, shared_engines), shared_engines, threads=1) as pipeline:
         for targets in (TARGETS, TARGETS[1:2]):
             masks = {kind: silhouette for kind, silhouette in masks_of(mask).items() if kind in targets}
             here, there = (place.generate(source, masks, targets) for place in (pipeline, client))
