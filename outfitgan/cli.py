@@ -85,7 +85,9 @@ def data_inspect(
 @app.command()
 def train(
     run: RunOption,
-    preset: Annotated[str | None, typer.Option(help="paper, small, demo or tiny; small if nothing is said.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="small if nothing is said; paper, photos, shared, hires, demo, study, tiny.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
     name: Annotated[

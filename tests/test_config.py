@@ -117,7 +117,8 @@ def test_a_config_is_chosen_from_a_preset_or_a_file(tmp_path: Path) -> None:
     assert chosen_config(None, path, {"training.steps": 7}) == override(config, {"training.steps": 7})
     with pytest.raises(ConfigError, match="not both"):
         chosen_config("tiny", path, {})
-    with pytest.raises(ConfigError, match="no preset 'huge'; choose from demo, paper, small, tiny"):
+    shipped = "demo, hires, paper, photos, shared, small, study, tiny"
+    with pytest.raises(ConfigError, match=f"no preset 'huge'; choose from {shipped}"):
         load_preset("huge")
 
 
