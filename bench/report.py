@@ -15,6 +15,9 @@ from bench.parity import HopParity
 from export.parity import IDENTICAL_DB
 from outfitgan.files import atomic_write
 
+MOST_STALL, MOST_GIB = 1.3, 6
+"""Goals of a training: how many times its passes a step may take, and the memory of its process in GiB."""
+
 
 def show_parity(rows: Sequence[HopParity], refused: Sequence[str], console: Console) -> None:
     """Print the parity table and what could not be measured here."""
@@ -63,10 +66,25 @@ def show_latency(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, A
     for result in results.values():
         table.add_row(result["title"], result["boundary"], *_cells(result))
     console.print(table)
-    if ratio := stall(results):
-        console.print(f"A training step takes {ratio:.2f} of its passes alone (p50).")
+    for sentence in training_goals(results):
+        console.print(sentence)
     _not_measured(facts["not_built"], console)
     _not_measured([f"{r['title']}: {r['error']}" for r in results.values() if "error" in r], console)
+
+
+def training_goals(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each goal of a training that was measured: the figure, and whether it keeps to the goal."""
+    sentences = []
+    if ratio := stall(results):
+        sentences.append(f"A training step takes {ratio:.2f} of its passes alone (p50): {_verdict(ratio, MOST_STALL)}.")
+    if mebibytes := results.get("train-step", {}).get("peak_rss_mib"):
+        gibibytes = mebibytes / 1024
+        sentences.append(f"Its process takes {gibibytes:.2f} GiB of memory: {_verdict(gibibytes, MOST_GIB)} GiB.")
+    return sentences
+
+
+def _verdict(value: float, most: float) -> str:
+    return f"within {most}" if value <= most else f"above {most}"
 
 
 def stall(results: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -140,6 +140,9 @@ ROWS: Mapping[str, Row] = {
     "data-store": Row(
         "batches of 8 from the store", "data store", training("gathering"), needs=None, outfits=lambda _: 8
     ),
+    "data-augmented": Row(
+        "the same, flipped and shifted", "data store", training("augmenting"), needs=None, outfits=lambda _: 8
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Rows of a training: a whole step, its passes alone, and the store that feeds it."""
+"""Rows of a training: a whole step, its passes alone, and what feeds it, without augmentation and with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 import torch
 
 from bench.spec import Images, Spec
-from outfitgan.data.augmentation import augmentation_of
+from outfitgan.data.augmentation import FlipAndShift, augmentation_of
 from outfitgan.training.batches import Batches
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.networks import load_classifier
@@ -19,7 +19,7 @@ from outfitgan.training.steps import as_floats
 from outfitgan.training.train import open_split, perceptual_features
 
 GATHERED = 8
-"""Outfits that one call of `gathering` takes from the store."""
+"""Outfits that one call of `gathering` or `augmenting` takes from the store."""
 
 
 @contextmanager
@@ -36,8 +36,10 @@ def step(spec: Spec) -> Iterator[Callable[[], Images]]:
 
 @contextmanager
 def passes(spec: Spec) -> Iterator[Callable[[], Images]]:
-    """The same step's forward and backward passes and optimisers, of one batch that is in memory already."""
+    """The same step's forward and backward passes alone, of one batch that is in memory already."""
     trainer = _trainer(spec)
+    for optimizer in (trainer.optimizer_d, trainer.optimizer_g):
+        optimizer.step = lambda: None  # gradients are taken, and nothing moves
     training = trainer.config.training
     parts = trainer.batches.real(1, training.batch).to(trainer.accelerator.device).parts(training.accumulation)
 
@@ -60,6 +62,22 @@ def gathering(spec: Spec) -> Iterator[Callable[[], Images]]:
     def call() -> Images:
         start = next(starts)
         store.gather(store.rows([order[number % len(order)] for number in range(start, start + GATHERED)]))
+        return {}
+
+    yield call
+
+
+@contextmanager
+def augmenting(spec: Spec) -> Iterator[Callable[[], Images]]:
+    """The same batches as a training's tensors, each item flipped, scaled and shifted."""
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    config = Run.open(spec.run).config
+    store = open_split(config, config.model.image_size, "train")
+    batches, numbers = Batches(store, config.training.seed, FlipAndShift()), count(1)
+
+    def call() -> Images:
+        batches.real(next(numbers), GATHERED)
         return {}
 
     yield call

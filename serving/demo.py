@@ -57,7 +57,7 @@ def run_demo(folder: Path, preset: str, say: Say) -> None:
 
 
 def _train(run: Run) -> Callable[[], None]:
-    return lambda: train_run(run)
+    return lambda: train_run(run, "the same command starts anew")
 
 
 def _export(run: Run) -> Callable[[], None]:

@@ -131,7 +131,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def from_tensor(image: Tensor) -> Pixels:
     """Return (S, S, 3) of an image (3, S, S) in [-1, 1]."""
     scaled = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round()  # (3, S, S)
-    return scaled.permute(1, 2, 0).byte().numpy()
+    return scaled.permute(1, 2, 0).byte().cpu().numpy()  # a training's samples lie on its device
 
 
 def contact_sheet(rows: Sequence[Sequence[Pixels]]) -> Image.Image:

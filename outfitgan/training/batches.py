@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from outfitgan.data.augmentation import Augmentation
+from outfitgan.data.augmentation import Augmentation, Draws
 from outfitgan.data.store import OutfitStore
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 
@@ -75,23 +75,30 @@ class Batches:
 
     def incompatible(self, step: int, batch: int) -> Batch:
         """Return hard negatives of the outfits that `real` draws for `step`."""
-        rows = [self.store.negative_rows(index, step) for index in self._draw(step, batch)]
-        return self._augmented(np.stack(rows), step, 1)
+        return self._augmented(self._negatives(step, batch), step, 1)
 
-    def random(self, step: int) -> torch.Generator:
-        """Return this process's random numbers of `step`."""
-        words = np.random.SeedSequence([self.seed, step, self._process]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+    def replaced(self, step: int, batch: int) -> Tensor:
+        """Return in which items, (B, 4) bool, `incompatible` is not `real`."""
+        return torch.from_numpy(self._negatives(step, batch) != self.store.rows(self._draw(step, batch)))
+
+    def random(self, step: int) -> Draws:
+        """Return the random numbers of this process's outfits of `step`."""
+        words = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+        return Draws(generator, self._process, self._processes)
+
+    def _negatives(self, step: int, batch: int) -> NDArray[np.int64]:
+        return np.stack([self.store.negative_rows(index, step) for index in self._draw(step, batch)])  # (B, 4)
 
     def _augmented(self, rows: NDArray[np.int64], step: int, stream: int) -> Batch:
         batch = batch_of(*self.store.gather(rows))
-        generator = self.random(2 * step + stream)
-        return Batch(*self._augmentation(batch.images, batch.masks, generator))
+        return Batch(*self._augmentation(batch.images, batch.masks, self.random(2 * step + stream)))
 
     def _draw(self, step: int, batch: int) -> list[int]:
         first = (step - 1) * batch
-        mine = range(first + self._process, first + batch, self._processes)
-        return [self._shuffled(position // len(self.store))[position % len(self.store)] for position in mine]
+        mine = [divmod(p, len(self.store)) for p in range(first + self._process, first + batch, self._processes)]
+        orders = {epoch: self._shuffled(epoch) for epoch in {epoch for epoch, _ in mine}}
+        return [orders[epoch][place] for epoch, place in mine]
 
     def _shuffled(self, epoch: int) -> list[int]:
         order: list[int] = np.random.default_rng([self.seed, epoch]).permutation(len(self.store)).tolist()

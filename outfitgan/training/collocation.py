@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from outfitgan.config import Config
+from outfitgan.data.augmentation import Draws
 from outfitgan.networks.collocation import (
     BinaryCollocation,
     CollocationClassifier,
@@ -105,7 +106,8 @@ class CollocationTrainer:
         self.objective.train()
         outfits = [self.batches.real(step, self.half), self.batches.incompatible(step, self.half)]
         images = torch.cat([part.images for part in outfits])  # (2B, 4, 3, S, S)
-        images = hide(images, self.config.model.collocation.missing, self.batches.random(step))
+        replaced = self.batches.replaced(step, self.half)  # (B, 4)
+        images = hide(images, replaced, self.config.model.collocation.missing, self.batches.random(step))
         batch = Batch(images, torch.empty(0)).to(self.accelerator.device)
 
         def objective(part: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -125,13 +127,14 @@ class CollocationTrainer:
         unpack_optimizer("optimizer", self.optimizer, tensors)
 
 
-def hide(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Blank about a `share` of the items of images (B, 4, 3, S, S), leaving each outfit at least two.
+def hide(images: Tensor, replaced: Tensor, share: float, rng: Draws) -> Tensor:
+    """Blank about a `share` of the items of images (2B, 4, 3, S, S), B outfits and then their negatives.
 
-    An outfit and its negative, half a batch apart, lose the same items: what is missing must not tell them apart.
+    Both of a pair lose the same items: what is missing must not tell them apart. Each keeps at least two, and of those
+    that are `replaced` in the negative (B, 4) at least one: without it the two would be one outfit with two labels.
     """
-    half, length = images.shape[0] // 2, images.shape[1]
-    draws = torch.rand(half, length, generator=generator)
+    draws = rng.uniform(*replaced.shape)  # (B, 4)
     ranks = draws.argsort(dim=1).argsort(dim=1)  # an outfit's likeliest to be hidden first
-    hidden = ((draws < share) & (ranks < length - _LEAST)).repeat(2, 1)  # (B, 4)
-    return images.masked_fill(hidden[:, :, None, None, None], 1.0)
+    last = draws.masked_fill(~replaced, -1).argmax(dim=1, keepdim=True)  # (B, 1) of the replaced the likeliest to stay
+    hidden = ((draws < share) & (ranks < images.shape[1] - _LEAST)).scatter(1, last, value=False)  # (B, 4)
+    return images.masked_fill(hidden.repeat(2, 1)[:, :, None, None, None], 1.0)

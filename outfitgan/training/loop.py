@@ -20,6 +20,12 @@ from outfitgan.errors import RunError
 from outfitgan.training.log import TrainingLog
 from outfitgan.training.runs import Run
 
+SAME_COMMAND = "run the same command again to go on"
+"""How a stopped training goes on, for all commands but `outfitgan train`."""
+
+_RATES = {"outfit": "training.rate", "masks": "training.mask_rate"}
+_CCM_RATE = "training.collocation_rate"  # of the CCM, and of the scorer
+
 
 class StoppedError(RunError):
     """Ctrl-C was pressed; raised after the checkpoint was written."""
@@ -47,10 +53,16 @@ def train_loop(
     progress: Progress,
     accelerator: Accelerator,
     on_step: Callable[[int], None] | None = None,
+    goes_on: str = SAME_COMMAND,  # what a person does after Ctrl-C
 ) -> None:
-    """Train from the run's checkpoint to `steps`; raise StoppedError after Ctrl-C, RunError on a loss that is NaN.
+    """Train from the run's checkpoint to `steps`.
 
     Of several processes the first alone writes, and all stop after the same step.
+
+    Raises:
+        StoppedError: after Ctrl-C, once the checkpoint is written.
+        RunError: on a loss that is not finite, and on a checkpoint that would not be.
+
     """
     start = run.step(trainer.stage)
     if start:
@@ -63,21 +75,36 @@ def train_loop(
         for step in range(start + 1, steps + 1):
             began = time.perf_counter()
             losses = trainer.step(step)
-            _require_finite(trainer.stage, step, losses)
+            bad = [name for name, value in losses.items() if not math.isfinite(value)]
+            _require_none(bad, "the loss", run, trainer.stage, step)
             shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             progress.update(task, completed=step, losses=shown)
             stopping = _agreed(accelerator, bool(stopped))  # read once: a Ctrl-C from here on is for the next step
             if accelerator.is_main_process:
                 log.write(step, losses | {"seconds": time.perf_counter() - began})
-                if step % run.config.training.checkpoint_every == 0 or step == steps or stopping:
-                    run.save(trainer.stage, step, trainer.state())
-                if on_step is not None:
-                    on_step(step)
+            if step % run.config.training.checkpoint_every == 0 or step == steps or stopping:
+                _save(run, trainer, step, accelerator)
+            if accelerator.is_main_process and on_step is not None:
+                on_step(step)
             if stopping:
-                raise StoppedError(
-                    f"Stopped at {trainer.stage} step {step}; continue with --resume --run {run.folder}."
-                )
+                raise StoppedError(f"Stopped at {trainer.stage} step {step}; {goes_on}.")
     accelerator.wait_for_everyone()
+
+
+def _save(run: Run, trainer: Trainer, step: int, accelerator: Accelerator) -> None:
+    """Write a checkpoint, unless the step's update broke it: its losses are from before that."""
+    tensors = trainer.state()
+    # In every process, as the losses: one that went on alone would wait for the others for ever.
+    _require_none(_not_finite(tensors), "the checkpoint's", run, trainer.stage, step)
+    if accelerator.is_main_process:
+        run.save(trainer.stage, step, tensors)
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    """Return the name of the first tensor that holds NaN or infinity, if one does."""
+    names = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+    finite = [tensors[name].isfinite().all().cpu() for name in names]
+    return [name for name, whole in zip(names, finite, strict=True) if not whole][:1]
 
 
 def _agreed(accelerator: Accelerator, stopping: bool) -> bool:
@@ -102,13 +129,14 @@ def training_progress(accelerator: Accelerator) -> Progress:
     )
 
 
-def _require_finite(stage: str, step: int, losses: dict[str, float]) -> None:
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+def _require_none(bad: list[str], what: str, run: Run, stage: str, step: int) -> None:
+    """Raise RunError if anything is not finite. A run keeps its config, so another rate is another run."""
     if bad:
-        rate = {"outfit": "training.rate", "masks": "training.mask_rate"}.get(stage, "training.collocation_rate")
+        rate = _RATES.get(stage, _CCM_RATE)
+        used: float = getattr(run.config.training, rate.rpartition(".")[2])
         raise RunError(
-            f"{stage} step {step}: the loss {', '.join(bad)} is not finite; lower {rate} and resume from "
-            "the last checkpoint."
+            f"{stage} step {step}: {what} {', '.join(bad)} is not finite; train another run with a lower {rate}, "
+            f"as with --set {rate}={used / 4:g}."
         )
 
 

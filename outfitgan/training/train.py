@@ -23,7 +23,7 @@ from outfitgan.networks.vgg import load_vgg16
 from outfitgan.training.batches import Batches, batch_of
 from outfitgan.training.collocation import CollocationTrainer
 from outfitgan.training.device import accelerator_for
-from outfitgan.training.loop import train_loop, training_progress
+from outfitgan.training.loop import SAME_COMMAND, train_loop, training_progress
 from outfitgan.training.masks import MaskTrainer
 from outfitgan.training.networks import load_classifier
 from outfitgan.training.outfit import OutfitTrainer
@@ -32,8 +32,8 @@ from outfitgan.training.runs import Run
 _SAMPLES = 4  # held-out outfits in each sample grid
 
 
-def train_run(run: Run) -> None:
-    """Train `run` from wherever it stands to its last step; raise StoppedError after Ctrl-C."""
+def train_run(run: Run, goes_on: str = SAME_COMMAND) -> None:
+    """Train `run` from wherever it stands to its last step; raise StoppedError, which says `goes_on`, after Ctrl-C."""
     config = run.config
     # Loaded before the first step: missing weights are better heard of now than after the CCM's training.
     features = perceptual_features(config)
@@ -41,11 +41,11 @@ def train_run(run: Run) -> None:
     with training_progress(accelerator) as progress:
         small = open_batches(config, config.model.collocation.input_size, accelerator, progress, VARIANTS)
         collocation = CollocationTrainer(config, small, accelerator)
-        train_loop(run, collocation, config.training.collocation_steps, progress, accelerator)
+        train_loop(run, collocation, config.training.collocation_steps, progress, accelerator, goes_on=goes_on)
         batches = open_batches(config, config.model.image_size, accelerator, progress)
         trainer = OutfitTrainer(config, batches, load_classifier(run), accelerator, features)
         sampled = _sampler(run, trainer)
-        train_loop(run, trainer, config.training.steps, progress, accelerator, sampled)
+        train_loop(run, trainer, config.training.steps, progress, accelerator, sampled, goes_on)
 
 
 def train_masks(run: Run) -> None:

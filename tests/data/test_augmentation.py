@@ -11,13 +11,17 @@ from scipy.ndimage import center_of_mass
 from torch import Tensor
 
 from outfitgan.config import Augmentation as AugmentationName
-from outfitgan.data.augmentation import Augmentation, Flip, FlipAndShift, NoAugmentation, augmentation_of
+from outfitgan.data.augmentation import Augmentation, Draws, Flip, FlipAndShift, NoAugmentation, augmentation_of
 
 SIDE = 64
 BATCH = 24
 
 
-def rng(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0, *share: int) -> Draws:
+    return Draws(generator(seed), *share)
+
+
+def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -60,8 +64,8 @@ def test_none_is_none(images: Tensor, masks: Tensor) -> None:
 
 
 def test_half_of_the_items_are_mirrored_with_their_masks() -> None:
-    images = torch.rand(200, 4, 3, 8, 8, generator=rng(1)) * 2 - 1
-    masks = (torch.rand(200, 4, 1, 8, 8, generator=rng(2)) < 0.5).float()
+    images = torch.rand(200, 4, 3, 8, 8, generator=generator(1)) * 2 - 1
+    masks = (torch.rand(200, 4, 1, 8, 8, generator=generator(2)) < 0.5).float()
     changed, moved = (array.numpy() for array in Flip()(images, masks, rng()))
     flipped = 0
     for outfit in range(200):
@@ -82,6 +86,24 @@ def test_the_generator_alone_decides(augmentation: Augmentation, images: Tensor,
     assert not torch.equal(first[1], other[1])
     torch.rand(5)  # the global generator is not asked
     assert torch.equal(augmentation(images, masks, rng(3))[0], first[0])
+
+
+@pytest.mark.parametrize("augmentation", [Flip(), FlipAndShift()])
+def test_processes_change_their_outfits_as_one_does(augmentation: Augmentation, images: Tensor, masks: Tensor) -> None:
+    whole = augmentation(images, masks, rng(5))
+    for process in range(3):
+        share = augmentation(images[process::3], masks[process::3], rng(5, process, 3))
+        for part, tensor in zip(share, whole, strict=True):
+            assert torch.equal(part, tensor[process::3])
+
+
+def test_draws_are_uniform_and_each_items_own() -> None:
+    draws = rng(2)
+    drawn = draws.uniform(500, 4)
+    assert len(drawn.unique()) > 1990
+    assert (drawn.min(), drawn.max()) == pytest.approx((0, 1), abs=0.01)
+    assert drawn.mean(dim=0).tolist() == pytest.approx([0.5] * 4, abs=0.04)
+    assert not torch.equal(draws.uniform(500, 4), drawn)
 
 
 def test_image_and_mask_stay_aligned(images: Tensor, masks: Tensor) -> None:

@@ -59,7 +59,8 @@ def test_the_benchmark_measures_each_row_and_its_parity(run_copy: Path, tmp_path
 
 
 def test_the_benchmark_measures_a_training(run_copy: Path, tmp_path: Path) -> None:
-    boundaries = {"train-step": "training step", "train-passes": "training step", "data-store": "data store"}
+    boundaries = {"train-step": "training step", "train-passes": "training step"}
+    boundaries |= {"data-store": "data store", "data-augmented": "data store"}
     chosen = [part for row in boundaries for part in ("--row", row)]
     output = tmp_path / "bench.json"
     before = {path: path.read_bytes() for path in (run_copy / "checkpoints").iterdir()}
@@ -68,12 +69,15 @@ def test_the_benchmark_measures_a_training(run_copy: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())["rows"]
     assert {name: row["boundary"] for name, row in rows.items()} == boundaries
-    for name, outfits in (("train-step", 2), ("train-passes", 2), ("data-store", 8)):  # the preset's batch is 2
+    counts = {"train-step": 2, "train-passes": 2, "data-store": 8, "data-augmented": 8}  # the preset's batch is 2
+    for name, outfits in counts.items():
         assert rows[name]["outfits_per_s"] == pytest.approx(outfits * rows[name]["per_second"], rel=0.01, abs=0.1)
         assert "psnr_db" not in rows[name]
-    assert rows["data-store"]["p50_ms"] < rows["train-passes"]["p50_ms"]
+    assert rows["data-store"]["p50_ms"] < rows["data-augmented"]["p50_ms"] < rows["train-passes"]["p50_ms"]
     ratio = rows["train-step"]["p50_ms"] / rows["train-passes"]["p50_ms"]
-    assert f"A training step takes {ratio:.2f} of its passes alone" in done.stdout
+    assert f"A training step takes {ratio:.2f} of its passes alone (p50): " in done.stdout
+    gibibytes = rows["train-step"]["peak_rss_mib"] / 1024
+    assert f"Its process takes {gibibytes:.2f} GiB of memory: within 6 GiB." in done.stdout
     assert {path: path.read_bytes() for path in (run_copy / "checkpoints").iterdir()} == before
 
 

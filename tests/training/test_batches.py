@@ -57,13 +57,19 @@ def test_an_epoch_sees_every_outfit_once_in_an_order_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_a_step_without_overlap(processes: int) -> None:
-    whole = batches_of(CONFIG, seed=2).real(3, 8)
-    parts = [batches_of(CONFIG, seed=2, process=p, processes=processes).real(3, 8) for p in range(processes)]
-    assert all(len(part.images) == 8 // processes for part in parts)
-    for number, part in enumerate(parts):
-        assert torch.equal(part.images, whole.images[number::processes])
-        assert torch.equal(part.masks, whole.masks[number::processes])
+@pytest.mark.parametrize("augmentation", ["none", "flip-and-shift"])
+def test_processes_share_a_step_without_overlap(processes: int, augmentation: str) -> None:
+    config = small(data__augmentation=augmentation)
+    whole = batches_of(config, seed=2)
+    for number in range(processes):
+        part = batches_of(config, seed=2, process=number, processes=processes)
+        for drawn, all_drawn in ((part.real, whole.real), (part.incompatible, whole.incompatible)):
+            assert len(drawn(3, 8).images) == 8 // processes
+            assert torch.equal(drawn(3, 8).images, all_drawn(3, 8).images[number::processes])
+            assert torch.equal(drawn(3, 8).masks, all_drawn(3, 8).masks[number::processes])
+        assert torch.equal(part.replaced(3, 8), whole.replaced(3, 8)[number::processes])
+        shares = part.random(3).uniform(8 // processes, 4), whole.random(3).uniform(8, 4)[number::processes]
+        assert torch.equal(*shares)
 
 
 def test_parts_are_the_batch_in_order() -> None:
@@ -79,6 +85,7 @@ def test_negatives_are_the_same_outfits_with_an_item_replaced() -> None:
         same = (batches.real(step, 4).images == batches.incompatible(step, 4).images).all(dim=(2, 3, 4))  # (B, 4)
         assert same.any(dim=1).all()
         assert not same.all(dim=1).any()
+        assert torch.equal(batches.replaced(step, 4), ~same)
 
 
 def test_augmentation_moves_a_batch_and_its_negatives_apart() -> None:

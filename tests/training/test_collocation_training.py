@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from training_cases import batches_of, small, snapshot, store_of, unchanged
 
 from outfitgan.config import Config
+from outfitgan.data.augmentation import Draws
 from outfitgan.errors import ConfigError
 from outfitgan.networks.collocation import BinaryCollocation, NextItemCollocation
 from outfitgan.networks.features import FrozenFeatures
@@ -95,22 +96,63 @@ def test_the_bank_holds_the_latest_outfits() -> None:
     assert trainer.state()["collocation.bank"].shape == classifier.bank.shape
 
 
-@settings(max_examples=40, deadline=None)
-@given(half=st.integers(1, 6), share=st.floats(0, 0.5), seed=st.integers(0, 2**32))
-def test_hiding_blanks_alike_and_leaves_two(half: int, share: float, seed: int) -> None:
-    images = pictures(2 * half)
-    hidden = hide(images, share, torch.Generator().manual_seed(seed))
+def draws(seed: int) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replaced=st.lists(st.lists(st.booleans(), min_size=4, max_size=4).filter(any), min_size=1, max_size=6),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_hiding_blanks_alike_and_leaves_two_of_which_one_tells(
+    replaced: list[list[bool]], share: float, seed: int
+) -> None:
+    half, images = len(replaced), pictures(2 * len(replaced))
+    hidden = hide(images, torch.tensor(replaced), share, draws(seed))
     blank = (hidden == 1).all(dim=4).all(dim=3).all(dim=2)  # (2B, 4)
     assert torch.equal(blank[:half], blank[half:])
     assert (blank.sum(dim=1) <= 2).all()
+    assert (torch.tensor(replaced) & ~blank[:half]).any(dim=1).all()
     assert torch.equal(hidden[~blank], images[~blank])
 
 
 def test_hiding_takes_about_its_share_of_every_slot() -> None:
-    images = torch.zeros(4000, 4, 1, 1, 1)
-    blank = hide(images, 0.1, torch.Generator().manual_seed(0)).flatten(1)
+    images, replaced = torch.zeros(4000, 4, 1, 1, 1), torch.ones(2000, 4, dtype=torch.bool)
+    blank = hide(images, replaced, 0.1, draws(0)).flatten(1)
     assert blank.mean(dim=0).tolist() == pytest.approx([0.1] * 4, abs=0.015)
-    assert torch.equal(hide(images, 0.0, torch.Generator()), images)
+    assert torch.equal(hide(images, replaced, 0.0, draws(0)), images)
+    replaced[:, 1:] = False  # the first is all that tells the two apart
+    blank = hide(images, replaced, 0.1, draws(0)).flatten(1)
+    assert blank.mean(dim=0).tolist() == pytest.approx([0, 0.1, 0.1, 0.1], abs=0.015)
+
+
+@pytest.mark.parametrize("missing", [0.1, 0.5])
+def test_no_outfit_is_shown_as_its_own_negative(monkeypatch: pytest.MonkeyPatch, missing: float) -> None:
+    """Over some epochs, of what the classifier is given."""
+    trainer = trainer_of(small(model__collocation__missing=missing, training__collocation_batch=20))
+    seen: list[Tensor] = []
+    monkeypatch.setattr(trainer, "objective", Recording(trainer.objective, seen))
+    for step in range(1, 13):
+        trainer.step(step)
+    assert sum((images == 1).all(dim=(2, 3, 4)).any().item() for images in seen) > 6  # some items are hidden
+    for images in seen:
+        real, broken = images.chunk(2)
+        assert (real != broken).any(dim=(1, 2, 3, 4)).all()
+
+
+class Recording(nn.Module):
+    """An objective that keeps what it is given."""
+
+    def __init__(self, objective: nn.Module, seen: list[Tensor]) -> None:
+        super().__init__()
+        self.objective, self.seen = objective, seen
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append(images)
+        found: tuple[Tensor, Tensor] = self.objective(images)
+        return found
 
 
 def test_published_features_stay_frozen_and_their_projection_learns() -> None:

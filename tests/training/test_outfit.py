@@ -28,7 +28,7 @@ def test_the_ccm_is_frozen_yet_teaches_every_weight(architecture: str) -> None:
     assert all(parameter.grad is None for parameter in trainer.classifier.parameters())
     strengths = [p.grad.abs().max().item() for p in trainer.generator.parameters() if p.grad is not None]
     assert len(strengths) == len(list(trainer.generator.parameters()))
-    assert max(strengths) > 1e-7
+    assert min(strengths) > 0
 
 
 @pytest.mark.parametrize("term", ["adversarial", "l1", "collocation"])

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -19,10 +21,12 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_cases import CONFIG, STAGES, TARGETS, batches_of, small, stats
 
-from outfitgan.config import load_config, save_config
+from outfitgan.config import load_config, override, parse_fields, save_config
 from outfitgan.errors import RunError
 from outfitgan.files import sha256_of
+from outfitgan.training import scorer, train
 from outfitgan.training.device import accelerator_for
+from outfitgan.training.loop import StoppedError, Trainer
 from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
 from outfitgan.training.outfit import OutfitTrainer
 from outfitgan.training.runs import Run
@@ -150,7 +154,9 @@ def _interrupt(options: list[str], folder: Path, stage: str) -> subprocess.Compl
 def test_a_loss_that_is_not_finite_ends_the_training_by_name(tmp_path: Path) -> None:
     """The weight overflows FP32, so the first step's gradients are infinite and the second step's pictures NaN."""
     run = Run.create(tmp_path / "run", small(training__collocation_steps=2, training__steps=9, losses__l1=1e300))
-    with pytest.raises(RunError, match=r"outfit step 2: the loss .*l1.* is not finite; lower training\.rate"):
+    with pytest.raises(
+        RunError, match=r"outfit step 2: the loss .*l1.* is not finite; train another .* training\.rate"
+    ):
         train_run(run)
     assert (run.step("collocation"), run.step("outfit")) == (2, 0)
     assert [line["step"] for line in stats(run)] == [1, 2, 1]
@@ -162,5 +168,63 @@ def test_a_ccm_whose_loss_is_not_finite_names_its_own_rate(finished: Run, tmp_pa
     tensors = finished.load("collocation")
     tensors["collocation.head.weight"] = tensors["collocation.head.weight"] * math.nan
     run.save("collocation", 5, tensors)
-    with pytest.raises(RunError, match=r"collocation step 6: the loss loss is.* lower training\.collocation_rate"):
+    with pytest.raises(RunError, match=r"collocation step 6: the loss loss is.* training\.collocation_rate") as error:
         train_run(run)
+    field = re.fullmatch(r".*, as with --set (\S+)\.", str(error.value))
+    assert field
+    lower = override(CONFIG, parse_fields([field[1]])).training.collocation_rate
+    assert lower == CONFIG.training.collocation_rate / 4
+
+
+@pytest.mark.parametrize("changes", [{"training__steps": 1}, {"training__steps": 9, "training__checkpoint_every": 1}])
+def test_weights_that_an_update_broke_are_not_kept(tmp_path: Path, changes: dict[str, int]) -> None:
+    """The losses of the first step are finite, what its update leaves is not."""
+    run = Run.create(tmp_path / "run", small(training__collocation_steps=1, losses__l1=1e300, **changes))
+    said = r"outfit step 1: the checkpoint's generator\.\S+ is not finite; train another .* lower training\.rate"
+    with pytest.raises(RunError, match=said):
+        train_run(run)
+    assert run.step("outfit") == 0
+    assert [path.name for path in (run.folder / "checkpoints").glob("outfit*")] == []
+    assert not (run.folder / "samples").exists()
+
+
+def press_ctrl_c(trainer: type[Trainer], at: int) -> type[Trainer]:
+    """A trainer during whose step `at` Ctrl-C is pressed, the first time that it comes to it."""
+    pressed: list[int] = []
+
+    class Pressed(trainer):  # type: ignore[misc, valid-type]
+        def step(self, step: int) -> dict[str, float]:
+            if step == at and not pressed:
+                pressed.append(step)
+                signal.raise_signal(signal.SIGINT)
+            losses: dict[str, float] = super().step(step)
+            return losses
+
+    return Pressed
+
+
+@pytest.mark.parametrize(
+    ("stage", "module", "name", "command"),
+    [
+        ("masks", train, "MaskTrainer", train.train_masks),
+        ("scorer", scorer, "CollocationTrainer", scorer.load_scorer),
+        ("collocation", train, "CollocationTrainer", train.train_run),  # as an experiment trains its arms
+        ("outfit", train, "OutfitTrainer", train.train_run),
+    ],
+)
+def test_a_command_without_resume_is_given_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    module: ModuleType,
+    name: str,
+    command: Callable[[Run], object],
+) -> None:
+    config = small(training__collocation_steps=4, training__steps=4, training__mask_steps=4)
+    run = Run.create(tmp_path / "run", config)
+    monkeypatch.setattr(module, name, press_ctrl_c(getattr(module, name), 2))
+    with pytest.raises(StoppedError, match=f"^Stopped at {stage} step 2; run the same command again to go on\\.$"):
+        command(run)
+    assert run.step(stage) == 2
+    command(run)
+    assert [line["step"] for line in stats(run) if line["stage"] == stage] == [1, 2, 3, 4]
