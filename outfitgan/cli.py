@@ -126,7 +126,7 @@ def train(
     opened = Run.open(run) if resume else Run.create(run, chosen_config(preset, config, changes))
     if opened.config.losses.perceptual == 0:
         _say("The perceptual (VGG-16) loss has weight 0 in this config.", style="dim")
-    train_run(opened)
+    train_run(opened, goes_on=f"continue with --resume --run {run}")
     _say(f"Trained: {run}/checkpoints, {run}/samples, {run}/stats.jsonl.")
 
 
@@ -231,7 +231,9 @@ def assemble(
     engines = run_engines(folder, target, precision)
     others = [find_engines(root, target, precision) for root in also or ()]
     assemble_repository(model, engines, repository, threads, serving, others)
-    _say(f"Assembled {repository}; serve it with 'outfitgan serve --repository {repository}'.")
+    here = f"serve it with 'outfitgan serve --repository {repository}'"
+    there = "NVIDIA's Triton Inference Server, which has TensorRT, serves it (docs/tensorrt.md)"
+    _say(f"Assembled {repository}; {there if target == 'tensorrt' else here}.")
 
 
 @app.command()

@@ -16,9 +16,9 @@ _out = Console(highlight=False)
 
 EXPERIMENTS = {
     "sam-ablation": "the SAM against plain concatenation",
-    "collocation-weight": "the weight of the CCM's loss, swept against the perceptual loss",
+    "collocation-weight": "the weight of the CCM's loss, swept against that of the perceptual loss",
     "sequence-order": "all 24 orders in which the CCM may read an outfit",
-    "correspondence": "where a trained run's SAMs look (--run)",
+    "correspondence": "where a trained run's SAMs look (--run; it trains nothing: only --count counts besides)",
     "baselines": "against pix2pix and pix2pixHD, same outfits and steps",
     "dataset-independence": "trained on one data set, judged on another (--on, twice)",
     "failure-signs": "the paper's failure signs, measured on generators made to show them",
@@ -31,19 +31,23 @@ _LISTING = "\n\n".join(f"{name}: {what}." for name, what in EXPERIMENTS.items())
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Option("--run", help="The run's folder.", show_default=False)],
-    output: Annotated[Path | None, typer.Option(help="Where to write; <run>/evaluation if nothing is said.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write; <run>/evaluation if nothing is said, with -NAME behind it for other --data."
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=0, help="Held-out outfits at the most; 0 takes all.")] = 0,
     name: Annotated[str | None, typer.Option("--data", help="Another data set than the run's to judge it on.")] = None,
     root: Annotated[str | None, typer.Option(help="Where that data set lies.")] = None,
 ) -> None:
     """Measure a run on held-out outfits: a table with bootstrap intervals, metrics.json and pictures."""
-    from outfitgan.evaluation.evaluate import evaluate_run
+    from outfitgan.evaluation.evaluate import evaluate_run, evaluation_folder
     from outfitgan.training.runs import Run
 
-    folder = output or run / "evaluation"
-    evaluate_run(
-        Run.open(run), folder, Console(highlight=False), count, name, None if root is None else _absolute(root)
-    )
+    trained, data_root = Run.open(run), None if root is None else _absolute(root)
+    folder = output or evaluation_folder(trained, name, data_root)
+    evaluate_run(trained, folder, Console(highlight=False), count, name, data_root)
     _out.print(f"Wrote {folder}/metrics.json; look at {folder}/outfits.png.", markup=False, soft_wrap=True)
 
 
@@ -57,7 +61,7 @@ def experiment(
     config: Annotated[Path | None, typer.Option(help="A TOML file instead of a preset.")] = None,
     name: Annotated[str | None, typer.Option("--data", help="The data set; synthetic if nothing is said.")] = None,
     root: Annotated[str | None, typer.Option(help="Where the data set lies; not for synthetic.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many trainings of each arm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings of each arm; none for correspondence.")] = 3,
     count: Annotated[int, typer.Option(min=0, help="Held-out outfits that are measured; 0 takes all.")] = 256,
     fields: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=VALUE of the config, as training.steps=500.")

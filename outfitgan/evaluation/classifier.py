@@ -21,20 +21,22 @@ _VARIANTS = 4  # hard negatives an outfit
 _WRONG = 3  # wrong choices of a blank, as in the published Polyvore questions
 
 
-def measure_classifier(classifier: nn.Module, config: Config, name: str) -> list[Metric]:
+def measure_classifier(classifier: nn.Module, config: Config, name: str, count: int = 0) -> list[Metric]:
     """Return the AUC against hard negatives and the fill-in-the-blank accuracy on the held-out outfits.
+
+    Of those it asks for the first `count` at the most, 0 for all; what is put in an item's place may be any outfit's.
 
     A blank is every item of every outfit in turn, unless all outfits share it; the wrong choices are the same kind's
     items of other outfits, so chance is 1 in 4.
     """
     store = open_store(config.data, config.model.collocation.input_size, "test", config.training.seed)
-    indices = range(len(store))
+    indices = range(min(count, len(store)) if count else len(store))
     real = _scores(classifier, store, [store.rows([index])[0] for index in indices])
     pairs = [(index, variant) for index in indices for variant in range(_VARIANTS)]
     broken = _scores(classifier, store, [store.negative_rows(*pair) for pair in pairs])
     owners = [store.names[index] for index, _ in pairs]
     auc = auc_interval(np.repeat(real, _VARIANTS), broken, resample(owners))
-    blanks, questions = _blanks(store)
+    blanks, questions = _blanks(store, len(indices))
     answers = _scores(classifier, store, blanks).reshape(-1, 1 + _WRONG)
     credit = fill_in_the_blank(answers)
     return [
@@ -43,15 +45,15 @@ def measure_classifier(classifier: nn.Module, config: Config, name: str) -> list
     ]
 
 
-def _blanks(store: OutfitStore) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """Return outfits with each item in turn right and then replaced, and which outfit each question is about."""
+def _blanks(store: OutfitStore, count: int) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Return `count` outfits with each item in turn right and then replaced, and which one each question is about."""
     rows = store.rows(range(len(store)))  # (N, 4)
     rng = np.random.default_rng(0)
     outfits, questions = [], []
-    for index, own in enumerate(rows):
+    for index, own in enumerate(rows[:count]):
         for place in range(len(COLLOCATION_ORDER)):
-            wrong = [other for other in range(len(rows)) if rows[other, place] != own[place]]
-            if not wrong:
+            wrong = np.flatnonzero(rows[:, place] != own[place])
+            if not len(wrong):
                 continue
             chosen = rng.choice(wrong, size=_WRONG, replace=len(wrong) < _WRONG)
             outfits.append(own)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -52,9 +52,9 @@ def show_metrics(metrics: Sequence[Metric], title: str, console: Console) -> Non
         console.print(Text(": ".join(note), style="yellow"))
 
 
-def write_metrics(metrics: Sequence[Metric], path: Path) -> Path:
-    """Write the results as JSON, a missing one with a null interval, and return the path."""
-    content = {"metrics": [asdict(metric) for metric in metrics]}
+def write_metrics(metrics: Sequence[Metric], facts: Mapping[str, Any], path: Path) -> Path:
+    """Write the results as JSON, a missing one with a null interval, beside what they are of; return the path."""
+    content = {"facts": dict(facts), "metrics": [asdict(metric) for metric in metrics]}
     atomic_write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     return path
 

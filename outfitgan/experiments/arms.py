@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,8 +60,8 @@ class Outcome:
     arm: str
     seed: int
     metrics: list[Metric]
-    parameters: int  # of all generators
-    step_seconds: float  # median of a training step
+    parameters: int | None  # of all generators; None where none was trained
+    step_seconds: float | None  # median of a training step; None where it was not measured
 
     def interval(self, metric: str, kind: str = "all") -> Interval | None:
         """Return one metric's interval, None if it is missing."""
@@ -78,26 +78,31 @@ def compare(arms: Sequence[Arm], settings: Settings) -> list[Outcome]:
             settings.console.print(f"{arm.name}, seed {seed}", style="bold")
             run = train_arm(arm, seed, settings, first)
             first = first or run
-            path = settings.output / "measured" / f"{run.folder.name}.json"
-            outcome = _recall(path, run, settings)
+            outcome = recall(run, settings)
             if outcome is None:
                 judge = judge or Judge(first.config, load_scorer(first), settings.count)
                 outcome = _measure(arm, seed, run, judge)
-                _keep(path, run, settings, outcome)
+                keep(run, settings, outcome)
             outcomes.append(outcome)
     return outcomes
 
 
 def train_arm(arm: Arm, seed: int, settings: Settings, teacher: Run | None) -> Run:
     """Return the arm's run, trained to its end; `teacher`, an arm of the same seed, lends it its CCM."""
+    run = open_arm(arm, seed, settings)
+    if teacher is not None and not run.step("collocation"):
+        adopt(run, teacher, "collocation")
+    train_run(run)
+    return run
+
+
+def open_arm(arm: Arm, seed: int, settings: Settings) -> Run:
+    """Return the arm's run, begun if it was not; raise RunError where its folder holds one of other settings."""
     folder = settings.output / "runs" / f"{arm.name.replace(' ', '-')}-{seed}"
     config = override(settings.config, {"training.seed": seed, **arm.changes})
     run = Run.open(folder) if (folder / "config.toml").is_file() else Run.create(folder, config)
     if run.config != config:
         raise RunError(f"{folder} was trained with other settings; choose another --output, or remove it.")
-    if teacher is not None and not run.step("collocation"):
-        adopt(run, teacher, "collocation")
-    train_run(run)
     return run
 
 
@@ -143,29 +148,34 @@ def _measure(arm: Arm, seed: int, run: Run, judge: Judge) -> Outcome:
     return Outcome(arm.name, seed, metrics, parameters_of(generator), median(steps))
 
 
+def keep(run: Run, settings: Settings, outcome: Outcome) -> None:
+    """Write what was measured of a run's weights."""
+    content = {"key": _key(run, settings), "outcome": asdict(outcome)}
+    atomic_write(_measured(run, settings), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def recall(run: Run, settings: Settings) -> Outcome | None:
+    """Return what `keep` wrote of these very weights, over as many outfits; None if it did not."""
+    path = _measured(run, settings)
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["key"] != _key(run, settings) or set(content["outcome"]) != {part.name for part in fields(Outcome)}:
+        return None  # of other weights, or by another version
+    return _outcome_from(content["outcome"])
+
+
+def _measured(run: Run, settings: Settings) -> Path:
+    return settings.output / "measured" / f"{run.folder.name}.json"
+
+
 def _key(run: Run, settings: Settings) -> str:
     index = (run.folder / "checkpoints" / "checkpoints.json").read_text(encoding="utf-8")
     entries = {stage: entry for stage, entry in json.loads(index).items() if stage != SCORER}
     return hashlib.sha256(json.dumps([entries, settings.count], sort_keys=True).encode()).hexdigest()
 
 
-def _keep(path: Path, run: Run, settings: Settings, outcome: Outcome) -> None:
-    content = {"key": _key(run, settings), "outcome": asdict(outcome)}
-    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _recall(path: Path, run: Run, settings: Settings) -> Outcome | None:
-    """Return what was measured of these very weights before."""
-    if not path.is_file():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["key"] != _key(run, settings):
-        return None
-    return outcome_from(content["outcome"])
-
-
-def outcome_from(data: dict[str, Any]) -> Outcome:
-    """Rebuild an outcome from its JSON."""
+def _outcome_from(data: dict[str, Any]) -> Outcome:
     metrics = [
         Metric(**{**metric, "interval": metric["interval"] and Interval(**metric["interval"])})
         for metric in data["metrics"]

@@ -29,7 +29,7 @@ def run(settings: Settings, sources: tuple[DataConfig, ...]) -> None:
                 generator = load_generator(other)
                 metrics = judge.measure(judge.generate(generator))
                 name = f"{trained} on {judged}"
-                outcomes.append(Outcome(name, seed, metrics, parameters_of(generator), 0.0))
+                outcomes.append(Outcome(name, seed, metrics, parameters_of(generator), None))
     rows = rows_of(outcomes, _METRICS)
     at_home = {row.arm: row for row in rows}
     notes = [

@@ -30,8 +30,8 @@ class Row:
     arm: str
     intervals: dict[str, Interval]  # metric -> over all seeds; a missing metric is left out
     seeds: dict[str, list[Interval]]  # metric -> each seed's
-    parameters: int
-    step_seconds: float
+    parameters: int | None  # as of an `Outcome`
+    step_seconds: float | None
 
 
 def hull(intervals: Sequence[Interval]) -> Interval:
@@ -51,13 +51,14 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str], kind: str = "al
         mine = [outcome for outcome in outcomes if outcome.arm == arm]
         seeds = {name: [i for o in mine if (i := o.interval(name, kind)) is not None] for name in metrics}
         seeds = {name: intervals for name, intervals in seeds.items() if intervals}
+        times = [outcome.step_seconds for outcome in mine if outcome.step_seconds is not None]
         rows.append(
             Row(
                 arm,
                 {name: hull(intervals) for name, intervals in seeds.items()},
                 seeds,
                 mine[0].parameters,
-                sum(outcome.step_seconds for outcome in mine) / len(mine),
+                sum(times) / len(times) if times else None,
             )
         )
     return rows
@@ -73,7 +74,7 @@ def write_report(
         settings.console.print(Text(note))
     facts = facts_of(settings)
     content = {"experiment": name, "facts": facts, "notes": list(notes), "outcomes": [asdict(o) for o in outcomes]}
-    atomic_write(settings.output / "report.json", (json.dumps(content, indent=1) + "\n").encode())
+    atomic_write(settings.output / "report.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     atomic_write(settings.output / "report.md", _markdown(title, rows, metrics, notes, facts).encode())
     with partial_file(settings.output / "report.png") as partial:
         plot_rows(title, rows, metrics, partial)
@@ -118,12 +119,13 @@ def _show(title: str, rows: Sequence[Row], metrics: Sequence[str], console: Cons
 def _markdown(
     title: str, rows: Sequence[Row], metrics: Sequence[str], notes: Sequence[str], facts: dict[str, Any]
 ) -> str:
-    head = ["arm", *metrics, "parameters", "s a step"]
-    lines = [f"# {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        cells = [str(row.intervals.get(metric, "")) for metric in metrics]
-        sizes = [f"{row.parameters:,}", f"{row.step_seconds:.2f}"]
-        lines.append("| " + " | ".join([row.arm, *cells, *sizes]) + " |")
+    columns = {metric: [str(row.intervals.get(metric, "")) for row in rows] for metric in metrics}
+    columns["parameters"] = ["" if row.parameters is None else f"{row.parameters:,}" for row in rows]
+    columns["s a step"] = ["" if row.step_seconds is None else f"{row.step_seconds:.2f}" for row in rows]
+    columns = {head: cells for head, cells in columns.items() if any(cells)}  # what no arm has is no column
+    lines = [f"# {title}", "", "| " + " | ".join(["arm", *columns]) + " |", "|---" * (1 + len(columns)) + "|"]
+    for place, row in enumerate(rows):
+        lines.append("| " + " | ".join([row.arm, *(cells[place] for cells in columns.values())]) + " |")
     lines += ["", *(f"- {note}" for note in notes), "", "; ".join(f"{key}: {value}" for key, value in facts.items())]
     return "\n".join(lines) + "\n"
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from itertools import permutations
 
-from outfitgan.config import Config, override
 from outfitgan.data.store_files import VARIANTS
 from outfitgan.evaluation.classifier import measure_classifier
-from outfitgan.evaluation.table import Metric
-from outfitgan.experiments.arms import Outcome, Settings, outcome_from
+from outfitgan.experiments.arms import Arm, Outcome, Settings, keep, open_arm, recall
 from outfitgan.experiments.report import apart, rows_of, write_report
-from outfitgan.files import atomic_write
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.training.collocation import CollocationTrainer
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import train_loop, training_progress
+from outfitgan.training.networks import load_classifier
 from outfitgan.training.runs import Run
 from outfitgan.training.train import open_batches
 
@@ -41,27 +37,28 @@ def run(settings: Settings) -> None:
 
 
 def _outcome(order: tuple[ItemKind, ...], seed: int, settings: Settings) -> Outcome:
-    """Return what was measured of an order, training its CCM if it was not."""
+    """Return what is measured of an order, training its CCM if it was not."""
     name = _name(order)
-    path = settings.output / "measured" / f"{name.replace(' ', '-')}-{seed}.json"
-    if path.is_file():
-        return outcome_from(json.loads(path.read_text(encoding="utf-8")))
     settings.console.print(f"{name}, seed {seed}", style="bold")
-    config = override(settings.config, {"model.collocation.order": list(order), "training.seed": seed})
-    outcome = Outcome(name, seed, _trained_and_measured(path.stem, config, settings), 0, 0.0)
-    atomic_write(path, (json.dumps(asdict(outcome), indent=1) + "\n").encode())
+    run = open_arm(Arm(name, {"model.collocation.order": list(order)}), seed, settings)
+    if run.step("collocation") < run.config.training.collocation_steps:
+        _train(run)
+    outcome = recall(run, settings)
+    if outcome is None:
+        metrics = measure_classifier(load_classifier(run), run.config, "CCM", settings.count)
+        outcome = Outcome(name, seed, metrics, None, None)
+        keep(run, settings, outcome)
     return outcome
 
 
-def _trained_and_measured(name: str, config: Config, settings: Settings) -> list[Metric]:
-    folder = settings.output / "runs" / name
-    run = Run.open(folder) if (folder / "config.toml").is_file() else Run.create(folder, config)
+def _train(run: Run) -> None:
+    """Train the CCM alone."""
+    config = run.config
     accelerator = accelerator_for(config.training)
     with training_progress(accelerator) as progress:
         batches = open_batches(config, config.model.collocation.input_size, accelerator, progress, VARIANTS)
         trainer = CollocationTrainer(config, batches, accelerator)
         train_loop(run, trainer, config.training.collocation_steps, progress, accelerator)
-    return measure_classifier(trainer.classifier.eval(), config, "CCM")
 
 
 def _name(order: tuple[ItemKind, ...]) -> str:

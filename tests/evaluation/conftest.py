@@ -21,7 +21,7 @@ def judge() -> Judge:
 @pytest.fixture(scope="session")
 def perfect(judge: Judge) -> list[Metric]:
     """Measures of the real items themselves."""
-    return judge.measure(judge.batch.images_of(KINDS))
+    return judge.measure(judge.outfits(slice(None)).images_of(KINDS))
 
 
 @pytest.fixture(scope="session")

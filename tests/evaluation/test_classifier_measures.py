@@ -103,6 +103,20 @@ def test_a_wrong_choice_is_another_outfits_item_of_the_same_kind() -> None:
         assert outfit not in chosen
 
 
+def test_a_count_asks_of_the_first_outfits_what_is_asked_of_all() -> None:
+    config = small()
+    asked = []
+    for count in (0, 3, 99):
+        recorder = Recorder()
+        metrics = measure_classifier(recorder, config, "oracle", count)
+        assert {metric.interval.n for metric in metrics if metric.interval} == {min(count, OUTFITS) or OUTFITS}
+        asked.append(torch.cat(recorder.asked))
+    whole, some, beyond = asked
+    assert torch.equal(whole, beyond)
+    real, negatives, blanks = whole[:OUTFITS], whole[OUTFITS : 5 * OUTFITS], whole[5 * OUTFITS :]
+    assert torch.equal(some, torch.cat([real[:3], negatives[:12], blanks[:48]]))
+
+
 def test_an_item_that_every_outfit_has_is_no_blank(tmp_path: Path) -> None:
     """With two others to choose from, choices repeat; with none there is nothing to ask."""
     for one_bag, asked in ((False, 12), (True, 9)):

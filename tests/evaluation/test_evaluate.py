@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from evaluation_cases import KINDS, TRAINED, small, table, values, write_outfits
 from PIL import Image
 from rich.console import Console
 
-from outfitgan.config import Architecture
+from outfitgan.config import Architecture, load_preset
 from outfitgan.data.augmentation import augmentation_of
 from outfitgan.data.store import open_store
 from outfitgan.errors import ConfigError, DataError, RunError
 from outfitgan.evaluation.classifier import measure_classifier
-from outfitgan.evaluation.evaluate import evaluate_run, write_pictures
-from outfitgan.evaluation.judge import FCTS, Judge, score
+from outfitgan.evaluation.evaluate import evaluate_run, evaluation_folder, write_pictures
+from outfitgan.evaluation.judge import FCTS, Judge, score, seen_in_training
 from outfitgan.evaluation.pictures import sample_grid
 from outfitgan.evaluation.table import Metric
 from outfitgan.folders import RunFolder
@@ -53,6 +54,11 @@ def evaluate(run: Run, output: Path, **options: int | str) -> Evaluated:
     return Evaluated(run, weights, output, metrics, stream.getvalue())
 
 
+def facts(evaluated: Evaluated) -> dict[str, Any]:
+    content = json.loads((evaluated.output / "metrics.json").read_text(encoding="utf-8"))
+    return content["facts"]  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def evaluated(trained_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     folder = tmp_path_factory.mktemp("evaluated")
@@ -64,6 +70,16 @@ def test_an_evaluation_leaves_numbers_and_pictures(evaluated: Evaluated) -> None
     assert {path.name for path in evaluated.output.iterdir()} == PICTURES | {"metrics.json"}
     written = json.loads((evaluated.output / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     assert written == json.loads(json.dumps([asdict(metric) for metric in evaluated.metrics]))
+    assert facts(evaluated) == {
+        "data": "synthetic",
+        "root": "",
+        "split": "test",
+        "outfits": 5,
+        "image_size": 32,
+        "seed": TRAINED.training.seed,
+        "steps": {"collocation": 3, "outfit": 2, "scorer": 3},
+        "notes": [],
+    }
     sizes = {}
     for path in evaluated.output.glob("*.png"):
         with Image.open(path) as image:
@@ -87,10 +103,12 @@ def test_what_is_measured_is_the_averaged_generator_the_ccm_and_the_scorer(evalu
     scorer = load_scorer(run)
     judge = Judge(TRAINED, scorer)
     made = judge.generate(load_generator(run))
-    expected = sample_grid(judge.batch, dict(zip(KINDS, made.unbind(dim=1), strict=True)), ItemKind.UPPER)
+    expected = sample_grid(
+        judge.outfits(slice(None)), dict(zip(KINDS, made.unbind(dim=1), strict=True)), ItemKind.UPPER
+    )
     with Image.open(evaluated.output / "outfits.png") as image:
         assert np.array_equal(np.asarray(image), np.asarray(expected))
-    outfits = torch.cat([judge.batch.image(ItemKind.UPPER).unsqueeze(1), made], dim=1)
+    outfits = torch.cat([judge.outfits(slice(None)).image(ItemKind.UPPER).unsqueeze(1), made], dim=1)
     assert values(evaluated.metrics, FCTS) == {"all": pytest.approx(score(scorer, outfits).mean())}
     for name, classifier in (("CCM", load_classifier(run)), ("scorer", scorer)):
         again = measure_classifier(classifier, TRAINED, name)
@@ -171,7 +189,8 @@ def test_an_interrupted_scorer_is_trained_on(own_run: Run, evaluated: Evaluated)
 def test_fewer_outfits_have_fewer_pictures(evaluated: Evaluated, tmp_path: Path) -> None:
     found = evaluate(evaluated.run, tmp_path, count=2)
     assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"correspondence-2.png"} | {"metrics.json"}
-    assert {i.n for name in ("SSIM", FCTS) for i in table(found.metrics)[name].values() if i is not None} == {2}
+    assert {i.n for row in table(found.metrics).values() for i in row.values() if i is not None} == {2}
+    assert facts(found)["outfits"] == 2
     with Image.open(tmp_path / "outfits.png") as image:
         assert image.size == (10 * 32, 2 * 32)
 
@@ -181,11 +200,49 @@ def test_another_data_set_is_measured_with_the_runs_networks(evaluated: Evaluate
     found = evaluate(evaluated.run, tmp_path / "output", data="folder", root=str(tmp_path / "own"))
     assert "Generating 3 outfits of folder" in found.printed
     assert {i.n for row in table(found.metrics).values() for i in row.values() if i is not None} == {3}
+    assert (facts(found)["data"], facts(found)["root"]) == ("folder", str(tmp_path / "own"))
     assert RunFolder(evaluated.run.folder).weights() == evaluated.weights
     with pytest.raises(ConfigError, match=r"data\.root is empty: set it to the folder"):
         evaluate(evaluated.run, tmp_path / "output", data="polyvore")
     with pytest.raises(DataError):
         evaluate(evaluated.run, tmp_path / "output", data="folder", root=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("data", "root", "name"),
+    [
+        (None, None, "evaluation"),
+        ("synthetic", None, "evaluation"),
+        ("folder", "somewhere", "evaluation-folder"),
+        (None, "elsewhere", "evaluation-synthetic"),
+    ],
+)
+def test_an_evaluation_on_other_outfits_is_kept_apart(
+    tmp_path: Path, data: str | None, root: str | None, name: str
+) -> None:
+    assert evaluation_folder(Run(tmp_path, TRAINED), data, root) == tmp_path / name
+
+
+def test_an_evaluation_says_which_of_its_networks_have_taught(own_run: Run, tmp_path: Path) -> None:
+    """The run's CCM has eyes of its own; its config says that the generators had not."""
+    taught = {"losses__perceptual": 2.0, "losses__perceptual_network": "efficientnet-lite0"}
+    config = small(training__collocation_steps=3, training__steps=2, **taught)
+    found = evaluate(Run(own_run.folder, config), tmp_path / "output", count=2)
+    (note,) = seen_in_training(config)
+    assert facts(found)["notes"] == [note]
+    assert f"note: {note}" in found.printed.replace("\n", " ")
+
+
+def test_only_a_network_that_taught_is_named() -> None:
+    assert seen_in_training(small()) == []
+    assert seen_in_training(small(model__collocation__features="efficientnet-lite0", losses__collocation=0)) == []
+    assert seen_in_training(small(losses__perceptual_network="efficientnet-lite0", losses__perceptual=0)) == []
+    (lpips,) = seen_in_training(small(losses__perceptual=1))
+    assert lpips.startswith("LPIPS sees through vgg16, as the perceptual loss does")
+    loss, eyes = seen_in_training(load_preset("photos"))
+    assert loss.startswith("Distance, FID and KID see through efficientnet-lite0, as the perceptual loss does")
+    assert eyes.startswith("FCTS's scorer sees through the same frozen efficientnet-lite0 as the CCM")
+    assert eyes.endswith("Distance, FID and KID see through it as well.")
 
 
 @pytest.mark.parametrize("stage", ["outfit", "collocation"])
@@ -225,7 +282,10 @@ def test_each_sheet_shows_its_own_outfit(evaluated: Evaluated, judge: Judge) -> 
             for row, _ in enumerate(KINDS):
                 top = 30 + row * 254
                 shown = [np.asarray(sheet.crop((x, top, x + 240, top + 240)), float) for x in (14, 268)]
-                expected = [judge.batch.images[number, COLLOCATION_ORDER.index(ItemKind.UPPER)], made[number, row]]
+                expected = [
+                    judge.outfits(slice(None)).images[number, COLLOCATION_ORDER.index(ItemKind.UPPER)],
+                    made[number, row],
+                ]
                 for tile, image in zip(shown, expected, strict=True):
                     mean = (image.mean(dim=(1, 2)).numpy() + 1) * 127.5
                     assert np.abs(tile.mean(axis=(0, 1)) - mean).max() < 12  # arrows take a little

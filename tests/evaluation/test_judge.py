@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from outfitgan.errors import InputError
-from outfitgan.evaluation.judge import FCTS, Judge, by_kind, score
+from outfitgan.evaluation.judge import FCTS, Judge, score
+from outfitgan.evaluation.metrics.bootstrap import mean_interval, resample
 from outfitgan.evaluation.metrics.frechet import frechet_distance
 from outfitgan.evaluation.metrics.kernel import kernel_distance
 from outfitgan.evaluation.metrics.masks import mask_iou
+from outfitgan.evaluation.metrics.set_intervals import kernel_interval, texture_collapse_interval
 from outfitgan.evaluation.metrics.signs import texture_collapse, texture_features
 from outfitgan.evaluation.metrics.ssim import ssim
 from outfitgan.evaluation.table import Metric
@@ -39,7 +41,7 @@ LPIPS = "LPIPS (VGG-16)"
 
 
 def real_items(judge: Judge) -> Tensor:
-    return judge.batch.images_of(KINDS)
+    return judge.outfits(slice(None)).images_of(KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_real_items_are_perfect(judge: Judge, perfect: list[Metric]) -> None:
             assert [interval.low, interval.value, interval.high] == pytest.approx([expected] * 3, abs=1e-9), name
     assert all(-0.3 < value <= 0 for value in values(perfect, f"KID ({NETWORK})").values())  # unbiased: below 0
     for index, kind in enumerate(KINDS):
-        expected = mask_iou(real_items(judge)[:, index], judge.batch.mask(kind)).mean()
+        expected = mask_iou(real_items(judge)[:, index], judge.outfits(slice(None)).mask(kind)).mean()
         assert expected > 0.8
         assert values(perfect, "mask IoU")[kind] == pytest.approx(expected)
 
@@ -117,7 +119,7 @@ def test_a_column_is_the_metric_of_its_kinds_items(judge: Judge) -> None:
     weights = torch.tensor([0.1, 0.3, 0.6]).view(1, 3, 1, 1, 1)  # another noise for each kind
     made = (real + weights * torch.randn(real.shape, generator=draw)).clamp(-1, 1)
     found = judge.measure(made)
-    masks = judge.batch.masks_of(KINDS)
+    masks = judge.outfits(slice(None)).masks_of(KINDS)
     parts = [(kind, [x[:, index] for x in (made, real, masks)]) for index, kind in enumerate(KINDS)]
     parts.append(("all", [torch.cat(list(x.unbind(dim=1))) for x in (made, real, masks)]))
     for column, (fake, true, mask) in parts:
@@ -140,7 +142,7 @@ def test_fcts_is_the_scorers_mean_over_whole_outfits(judge: Judge, noise: list[M
     """The source stays real; the made items stand in their kinds' places."""
     draw = torch.Generator().manual_seed(0)
     made = torch.rand(real_items(judge).shape, generator=draw) * 2 - 1
-    levels = judge.batch.images.double().mean(dim=(2, 3, 4)).numpy()  # (N, 4)
+    levels = judge.outfits(slice(None)).images.double().mean(dim=(2, 3, 4)).numpy()  # (N, 4)
     weights = np.array([3.0, -2.0, 1.0, 0.5])
     expected_real = (1 / (1 + np.exp(-levels @ weights))).mean()
     for index, kind in enumerate(KINDS):
@@ -176,8 +178,37 @@ def test_so_many_held_out_outfits_are_judged(count: int, kept: int) -> None:
     assert len(store) == OUTFITS
     assert judge.names == store.names[:kept]
     expected = batch_of(*store.gather(store.rows(range(kept))))
-    assert torch.equal(judge.batch.images, expected.images)
-    assert torch.equal(judge.batch.masks, expected.masks)
+    found = judge.outfits(slice(None))
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.masks, expected.masks)
+    assert torch.equal(judge.outfits(slice(1, 99)).images, expected.images[1:])
+    with pytest.raises(InputError, match=f"not of {kept}: give every outfit's"):
+        judge.measure(torch.zeros(kept + 1, 3, 3, 32, 32))
+
+
+def test_more_outfits_than_are_measured_at_a_time_keep_their_order() -> None:
+    """Items are worse outfit by outfit and kind by kind; the plain functions over all of them at once say the same."""
+    judge = Judge(small(data__count=37), Slots())
+    real, masks = real_items(judge), judge.outfits(slice(None)).masks_of(KINDS)
+    worse = torch.linspace(0, 1, real.shape[0] * len(KINDS)).view(-1, len(KINDS), 1, 1, 1)
+    made = (real + worse * torch.randn(real.shape, generator=torch.Generator().manual_seed(2))).clamp(-1, 1)
+    found = judge.measure(made)
+    flat = [x.transpose(0, 1).flatten(0, 1) for x in (made, real, masks)]
+    features, owners = [judge.network.embed(x) for x in flat[:2]], list(judge.names) * len(KINDS)
+    expected = {
+        "SSIM": mean_interval(ssim(*flat[:2]), resample(owners)),
+        "mask IoU": mean_interval(mask_iou(flat[0], flat[2]), resample(owners)),
+        f"KID ({NETWORK})": kernel_interval(features[1], features[0], resample(owners)),
+        "texture diversity ratio": texture_collapse_interval(
+            texture_features(flat[0], flat[2]), texture_features(flat[1], flat[2]), resample(owners)
+        ),
+    }
+    for name, interval in expected.items():
+        again = table(found)[name]["all"]
+        assert again is not None
+        assert (again.value, again.low, again.high) == pytest.approx(
+            (interval.value, interval.low, interval.high), rel=1e-4
+        )
 
 
 def test_one_outfit_is_too_few_to_measure() -> None:
@@ -208,7 +239,9 @@ def test_items_are_made_of_sources_and_their_own_masks_a_few_at_a_time(source: I
     assert max(generator.sizes) <= 16
     assert made.shape == (19, 3, 3, 32, 32)
     for index, kind in enumerate(kind for kind in COLLOCATION_ORDER if kind != source):
-        assert torch.equal(made[:, index], judge.batch.image(source) / 2 + judge.batch.mask(kind) / 3)
+        assert torch.equal(
+            made[:, index], judge.outfits(slice(None)).image(source) / 2 + judge.outfits(slice(None)).mask(kind) / 3
+        )
 
 
 def test_scores_are_between_0_and_1_whatever_the_logit() -> None:
@@ -220,8 +253,3 @@ def test_scores_are_between_0_and_1_whatever_the_logit() -> None:
     found = score(Given(), logits.view(-1, 1, 1, 1, 1).expand(-1, 4, 3, 2, 2))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, np.tile([0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-2)), 1], 7), atol=1e-12)
-
-
-def test_kinds_come_one_after_the_other() -> None:
-    items = torch.arange(6).view(2, 3, 1, 1, 1)  # two outfits of three kinds
-    assert by_kind(items).flatten().tolist() == [0, 3, 1, 4, 2, 5]

@@ -107,6 +107,12 @@ def test_a_tensor_is_rounded_to_the_nearest_level_and_cut_at_white_and_black() -
     assert beyond.flatten().tolist() == [0, 255, 255]
 
 
+def test_a_tensor_is_copied_from_whatever_device_it_is_on() -> None:
+    """The device "meta" holds no numbers: it refuses to be copied, in words of its own, where a copy is asked for."""
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        from_tensor(torch.empty(3, 4, 4, device="meta"))
+
+
 def test_letters_have_the_size_that_is_asked_for() -> None:
     heights = []
     for size in (15, 30, 60):

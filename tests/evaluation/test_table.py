@@ -55,8 +55,10 @@ def test_what_is_missing_is_a_row_and_a_sentence_once() -> None:
 
 
 def test_the_json_holds_all_of_it(tmp_path: Path) -> None:
-    path = write_metrics(RESULTS, tmp_path / "deep" / "metrics.json")
-    rows = json.loads(path.read_text())["metrics"]
+    path = write_metrics(RESULTS, {"data": "ccp", "outfits": 43}, tmp_path / "deep" / "metrics.json")
+    content = json.loads(path.read_text())
+    assert content["facts"] == {"data": "ccp", "outfits": 43}
+    rows = content["metrics"]
     assert len(rows) == len(RESULTS)
     assert rows[1] == {
         "name": "SSIM",
@@ -68,5 +70,5 @@ def test_the_json_holds_all_of_it(tmp_path: Path) -> None:
     assert rows[3]["interval"] is None
     assert rows[3]["note"] == MISSING
     with pytest.raises(ValueError, match="JSON"):
-        write_metrics([Metric("SSIM", "all", Interval(float("nan"), 0, 1, 2), "higher")], path)
+        write_metrics([Metric("SSIM", "all", Interval(float("nan"), 0, 1, 2), "higher")], {}, path)
     assert json.loads(path.read_text())["metrics"] == rows

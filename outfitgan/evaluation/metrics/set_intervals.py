@@ -17,7 +17,7 @@ from outfitgan.evaluation.metrics.arrays import Features, Scores
 from outfitgan.evaluation.metrics.bootstrap import Interval, Resamples
 from outfitgan.evaluation.metrics.frechet import frechet_distance, resampled_frechet_distances
 from outfitgan.evaluation.metrics.kernel import cubic_kernel, kernel_distance
-from outfitgan.evaluation.metrics.ranking import auc
+from outfitgan.evaluation.metrics.ranking import auc, resampled_auc
 from outfitgan.evaluation.metrics.signs import texture_collapse, texture_distances
 
 _FRECHET_DRAWS = 200  # each costs the eigenvalues of a matrix of the set's size
@@ -61,9 +61,7 @@ def auc_interval(compatible: NDArray[Any], incompatible: NDArray[Any], resamples
     Where outfits have several variants, repeat the outfit's score and name beside each.
     """
     _check_rows(resamples, compatible, incompatible)
-    value = auc(compatible, incompatible)
-    wins = (compatible[:, None] > incompatible) + 0.5 * (compatible[:, None] == incompatible)  # (n, n)
-    return resamples.interval(value, _mean_of_pairs(wins, np.ones(wins.shape), resamples))
+    return resamples.interval(auc(compatible, incompatible), resampled_auc(compatible, incompatible, resamples))
 
 
 def _mean_of_pairs(values: NDArray[np.float64], among: NDArray[np.float64], resamples: Resamples) -> Scores:

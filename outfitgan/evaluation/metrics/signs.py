@@ -21,9 +21,11 @@ from outfitgan.evaluation.metrics.arrays import (
     check_masks,
     check_pictures,
     mean_of_others,
+    slices,
 )
 from outfitgan.evaluation.metrics.masks import coloured
 
+_CHUNK = 32  # pictures at a time: several copies of each in 64 bits are held
 _BAND = 8  # the border band is S / 8 wide
 _CLEARANCE = 32  # S / 32 around an outline belongs to neither side: edges fade there
 _ROUNDING = 20 / 12 / 127.5**2  # variance that rounding to 8 bits gives a Laplacian, whose squared weights sum to 20
@@ -60,8 +62,11 @@ def sharpness_ratio(generated: Tensor, real: Tensor, masks: Tensor) -> Scores:
     """
     check_pictures(generated, real)
     check_masks(real, masks)
-    inside = _inside(masks)
-    return _sharpness(generated, inside) / _sharpness(real, inside)
+    ratios = []
+    for part in slices(len(real), _CHUNK):
+        inside = _inside(masks[part])
+        ratios.append(_sharpness(generated[part], inside) / _sharpness(real[part], inside))
+    return np.concatenate(ratios)
 
 
 def texture_collapse(generated: Features, real: Features) -> float:
@@ -95,7 +100,11 @@ def texture_features(images: Tensor, masks: Tensor) -> Features:
     """
     check_pictures(images)
     check_masks(images, masks)
-    inside, pixels = _inside(masks).double(), images.double()  # (N, 1, S, S), (N, 3, S, S)
+    return np.concatenate([_texture(images[part], masks[part]) for part in slices(len(images), _CHUNK)])
+
+
+def _texture(images: Tensor, masks: Tensor) -> Features:
+    inside, pixels = _inside(masks), images.double()  # (N, 1, S, S), (N, 3, S, S)
     colour = _mean(pixels, inside)  # (N, 3)
     contrast = _mean((pixels - colour[..., None, None]).square(), inside).sqrt()
     grey = pixels.mean(dim=1, keepdim=True)  # (N, 1, S, S)

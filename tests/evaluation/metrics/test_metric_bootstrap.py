@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from outfitgan.errors import InputError
+from outfitgan.evaluation.metrics import ranking
 from outfitgan.evaluation.metrics.bootstrap import (
     Interval,
     Resamples,
@@ -188,6 +189,25 @@ def test_a_draw_of_auc_does_the_same() -> None:
     found = auc_interval(good, bad, single_draw(ROWS, COUNTS))
     assert found.low == found.high == pytest.approx(mean_over_copies(wins, within=False))
     assert found.value == pytest.approx(auc(good, bad))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])  # with many ties, and with few
+def test_draws_of_auc_are_means_over_the_matrix_of_all_pairs(monkeypatch: pytest.MonkeyPatch, levels: int) -> None:
+    """However few draws are counted at a time; rows of one outfit lie apart and are not equally many."""
+    draw = np.random.default_rng(levels)
+    names = draw.integers(0, 6, 25)
+    good, bad = draw.integers(0, levels, 25).astype(float), draw.integers(0, levels, 25).astype(float)
+    resamples = resample(names, replicates=40)
+    same = resamples.rows[:, None] == resamples.rows  # (n, n)
+    wins = (good[:, None] > bad) + 0.5 * (good[:, None] == bad)
+    expected = []
+    for counts in resamples.counts:
+        copies = counts[resamples.rows]
+        weights = np.where(same, copies[:, None], np.outer(copies, copies))
+        expected.append((weights * wins).sum() / weights.sum())
+    for cells in (1, 60, 1 << 21):
+        monkeypatch.setattr(ranking, "_CELLS", cells)
+        np.testing.assert_allclose(ranking.resampled_auc(good, bad, resamples), expected, rtol=1e-12)
 
 
 def test_draws_of_kid_are_not_biased_by_duplicates() -> None:

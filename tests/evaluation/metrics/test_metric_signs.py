@@ -73,6 +73,17 @@ def test_sharpness_is_the_variance_of_scipys_laplacian_inside_the_mask() -> None
     np.testing.assert_allclose(sharpness_ratio(fake, real, as_masks(shapes)), expected, rtol=1e-6)
 
 
+def test_more_items_than_are_measured_at_a_time_are_measured_alike() -> None:
+    shapes, cloths = ellipses(70), fabrics(70)
+    images, others, masks = dressed(shapes, cloths), dressed(shapes, cloths[::-1]), as_masks(shapes)
+    for measure in (
+        lambda part: texture_features(images[part], masks[part]),
+        lambda part: sharpness_ratio(images[part], others[part], masks[part]),
+    ):
+        singly = np.concatenate([measure(slice(index, index + 1)) for index in range(70)])
+        np.testing.assert_allclose(measure(slice(None)), singly, rtol=1e-9)
+
+
 def test_blur_lowers_sharpness_and_noise_raises_it_whatever_lies_outside() -> None:
     shapes = ellipses(5)
     masks, real = as_masks(shapes), dressed(shapes, fabrics(5, coarsest=0.6))
