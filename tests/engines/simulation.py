@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+from compiler import compiled_apart
+
 FOLDER = Path(__file__).parent / "simulated"
 _PACKAGES = ("tensorrt", "pycuda", "cuda")
 _BOUND = ("runtime", "lane", "tensorrt_log", "tensorrt_build", "tensorrt_inspect", "tensorrt_plugin", "tensorrt_refit")
@@ -24,7 +26,8 @@ def simulated() -> Iterator[SimpleNamespace]:
     try:
         names = {"trt": "tensorrt", "cuda": "pycuda.driver", "graphs": "cuda.bindings.driver"}
         modules = {short: importlib.import_module(name) for short, name in names.items()}
-        yield SimpleNamespace(**modules)
+        with compiled_apart():
+            yield SimpleNamespace(**modules)
     finally:
         sys.path.remove(str(FOLDER))
         _taken()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from compiler import compiled_apart
 
 from engines import tensorrt_tactics
 from engines.tensorrt_tactics import Correlation, Kernels, architectures
 from outfitgan.errors import ConfigError, EngineError
 
 WIDE = Correlation("fp16", match_channels=256, value_channels=256, temperature=0.02, layout="channels_last")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled() -> Iterator[None]:
+    with compiled_apart():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_launcher_of_another_language_can_call_it(kernels: dict[str, dict[str,
     read = set(re.findall(rf"ld\.param\.\w+ *\t*[^;]*{kernel['name']}_param_(\d)", ptx))
     assert read == set("012345")
     assert re.findall(r"^\.reqntid (\d+)", ptx, re.MULTILINE) == [str(32 * kernel["num_warps"])]
-    assert kernel["shared"] < 48 * 1024
+    assert kernel["shared"] <= 48 * 1024
     assert kernel["tensor_memory"] == 0
     assert not re.search(r"cluster|tensormap|griddepcontrol", ptx)
 
