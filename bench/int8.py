@@ -7,6 +7,7 @@ python bench/int8.py --run runs/demo    a run of yours, whose items' accuracy me
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +25,7 @@ from engines.engine import Arrays, Engine
 from engines.store import open_engine
 from export.graphs import makings
 from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import OutfitError
+from outfitgan.errors import OutfitError, UnsupportedError
 from outfitgan.evaluation.metrics.ssim import ssim
 from outfitgan.folders import RunFolder
 from outfitgan.training.runs import Run
@@ -48,14 +49,30 @@ def main(
     opened = Run.open(run) if run else untrained_run(Path("runs") / "bench-small", "small")
     wanted = [(target, precision) for target in TARGETS for precision in PRECISIONS]
     absent = complete(opened, threads, lambda text: print(text, file=sys.stderr), wanted, ("fp32",))
-    requests = held_out(opened, count)
+    targets, requests = measurable(absent), held_out(opened, count)
     print("| target | items | PSNR dB: mean | worst | SSIM: mean | worst | ms fp32 | ms int8 | ratio | middle half |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for target in TARGETS:
-        if (target, "int8") not in absent:
-            print(_line(opened, target, threads, requests, repeats), flush=True)
+    for target in targets:
+        print(_line(opened, target, threads, requests, repeats), flush=True)
     for (target, precision), reason in absent.items():
         print(f"{target} {precision}: {reason}", file=sys.stderr)
+
+
+def measurable(absent: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return the targets of which both precisions are there.
+
+    Args:
+        absent: why an engine of a target in a precision is not.
+
+    Raises:
+        UnsupportedError: if there is no such target.
+
+    """
+    found = [target for target in TARGETS if not any((target, precision) in absent for precision in PRECISIONS)]
+    if not found:
+        reasons = "; ".join(f"{target} {precision}: {reason}" for (target, precision), reason in absent.items())
+        raise UnsupportedError(f"No target here has both {' and '.join(PRECISIONS)} engines: {reasons}")
+    return found
 
 
 def held_out(run: Run, count: int) -> Requests:
@@ -113,4 +130,5 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except OutfitError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

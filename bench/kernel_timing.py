@@ -12,7 +12,7 @@ import torch
 
 from bench.kernel_cases import DTYPES, KernelCase
 from outfitgan.config import load_preset
-from outfitgan.errors import ConfigError
+from outfitgan.errors import ConfigError, UnsupportedError
 from outfitgan.ops.correlate import Implementation, correlate
 from outfitgan.ops.tiles import Tiles, candidate_tiles
 
@@ -54,7 +54,9 @@ def timed(name: str, ms: float, operations: int, ceiling: float) -> Timed:
 
 
 def fastest(times: Mapping[Tiles, float]) -> Tiles:
-    """Return the tiles of the least time."""
+    """Return the tiles of the least time; raise UnsupportedError if there are none."""
+    if not times:
+        raise UnsupportedError("This GPU takes none of the kernel's tiles; set narrower channels, or take impl='sdpa'.")
     return min(times, key=lambda tiles: times[tiles])
 
 

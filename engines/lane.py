@@ -10,7 +10,7 @@ import tensorrt as trt
 from engines.cuda import Buffer, CudaGraph, Gpu
 from engines.engine import Arrays
 from engines.manifest import EngineManifest
-from engines.tensorrt_log import LayerTimes, Log
+from engines.tensorrt_log import LayerTimes, process_log
 from outfitgan.errors import EngineError, InputError
 
 _log = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 class Lane:
     """What one thread runs a plan on; several may run the same plan at a time."""
 
-    def __init__(self, gpu: Gpu, engine: trt.ICudaEngine, manifest: EngineManifest, log: Log) -> None:
-        self._gpu, self._manifest, self._log = gpu, manifest, log
+    def __init__(self, gpu: Gpu, engine: trt.ICudaEngine, manifest: EngineManifest) -> None:
+        self._gpu, self._manifest, self._log = gpu, manifest, process_log()
         self._graph: CudaGraph | None = None
         self._graph_batch = 0
         self._closed = False
@@ -28,7 +28,8 @@ class Lane:
         with gpu.current():
             context = engine.create_execution_context()
             if context is None:
-                raise EngineError(f"TensorRT gives {contract.name} no context ({log.reason()}); free GPU memory.")
+                reason = self._log.reason()
+                raise EngineError(f"TensorRT gives {contract.name} no context ({reason}); free GPU memory.")
             self._context = context
             self._stream = gpu.driver.Stream()
             self._inputs = {s.name: Buffer(gpu.driver, (largest, *s.shape), s.dtype) for s in contract.inputs}
@@ -99,16 +100,20 @@ class Lane:
         return times
 
     def close(self) -> None:
-        """Give all memory back; the lane cannot run any more, and a second call does nothing."""
+        """Give all memory back; the lane cannot run any more, and a second call does nothing.
+
+        After a fault of the GPU every call fails with it: that is logged here, for the run has raised it already.
+        """
         if self._closed:
             return
         self._closed = True
+        frees = [buffer.free for buffer in (self._inputs | self._outputs).values()]
         with self._gpu.current():
-            self._stream.synchronize()
-            self._drop_graph()
-            del self._context
-            for buffer in (self._inputs | self._outputs).values():
-                buffer.free()
+            for release in (self._stream.synchronize, self._drop_graph, self._drop_context, *frees):
+                try:
+                    release()
+                except (self._gpu.driver.Error, EngineError) as error:
+                    _log.warning("%s: the GPU failed while it was closed: %s", self._manifest.contract.name, error)
 
     def _fill(self, feeds: Arrays) -> int:
         """Write checked feeds to the host's side and return their batch."""
@@ -146,5 +151,8 @@ class Lane:
 
     def _drop_graph(self) -> None:
         if self._graph:
-            self._graph.destroy()
-            self._graph = None
+            graph, self._graph = self._graph, None
+            graph.destroy()
+
+    def _drop_context(self) -> None:
+        del self._context

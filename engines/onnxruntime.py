@@ -14,6 +14,8 @@ from engines.settings import BuildSettings
 from outfitgan.errors import EngineError
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from export.exported import ExportedGraph
 
 GRAPHS = {"fp32": "fp32", "int8": "int8"}
@@ -21,6 +23,11 @@ GRAPHS = {"fp32": "fp32", "int8": "int8"}
 
 _MODEL = "model.onnx"
 _PROVIDER = "CPUExecutionProvider"
+_OF_SHAPES = frozenset(
+    {"Add", "Cast", "Div", "Mul", "Sub"}
+    | {"Concat", "ConstantOfShape", "Gather", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Unsqueeze"}
+)
+"""What shapes are computed with; the CPU may do that for a GPU."""
 
 
 def versions() -> dict[str, str]:
@@ -84,6 +91,7 @@ class OnnxruntimeEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._session = onnxruntime.InferenceSession(str(model), options, providers=[(provider, dict(settings))])
         self._session.disable_fallback()
         # A provider whose libraries are missing gives way to the CPU's with a line in the log.
@@ -92,6 +100,11 @@ class OnnxruntimeEngine(Engine):
                 f"onnxruntime runs {manifest.contract.name} on {found}, not on {provider}, which does not load; "
                 "install what its log asks for, or take the target onnxruntime."
             )
+        if strays := ", ".join(_strays(self._session, provider)):
+            raise EngineError(
+                f"onnxruntime runs {strays} of {manifest.contract.name} on another provider than {provider}, "
+                "which has no kernel for that; take another version of onnxruntime, or another target."
+            )
         self._outputs = [spec.name for spec in manifest.contract.outputs]
 
     def _infer(self, feeds: Arrays) -> Arrays:
@@ -99,3 +112,14 @@ class OnnxruntimeEngine(Engine):
 
     def _release(self) -> None:
         del self._session
+
+
+def _strays(session: onnxruntime.InferenceSession, provider: str) -> list[str]:
+    """Return the kinds of node that compute elsewhere than on `provider`: a session may be its in name only.
+
+    Ours: `session.disable_cpu_ep_fallback` would not do, since it also refuses the arithmetic on shapes that every
+    graph with a dynamic batch has, and that the providers for GPUs leave to the CPU by choice.
+    """
+    placed = session.get_provider_graph_assignment_info()
+    elsewhere = {node.op_type for part in placed if part.ep_name != provider for node in part.get_nodes()}
+    return sorted(elsewhere - _OF_SHAPES)

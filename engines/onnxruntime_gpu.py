@@ -1,6 +1,7 @@
 """Targets `onnxruntime-cuda` and `onnxruntime-tensorrt`: the graph as it is, on onnxruntime's providers for a GPU.
 
-No GPU has run them here: what is tested is that a provider that is missing is an error, never the CPU in silence.
+No GPU has run them here: what is tested is that a provider that is missing, or leaves nodes to the CPU, is an error,
+never the CPU in silence.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class OnnxruntimeGpu:
 
     name: str
     provider: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, Mapping[str, str]]  # of the provider, by precision
     GRAPHS: Mapping[str, str] = field(default_factory=lambda: {"fp32": "fp32", "fp16": "fp16"})
 
     def versions(self) -> dict[str, str]:
@@ -66,7 +67,7 @@ class OnnxruntimeGpu:
     def open(self, folder: Path, manifest: EngineManifest, threads: int) -> Engine:
         """Load the engine; raise EngineError if it would run elsewhere than on the provider."""
         self._require_provider()
-        return OnnxruntimeEngine(folder / _MODEL, manifest, threads, self.provider, self.settings)
+        return OnnxruntimeEngine(folder / _MODEL, manifest, threads, self.provider, self.settings[manifest.precision])
 
     def _require_provider(self) -> None:
         import onnxruntime
@@ -77,8 +78,12 @@ class OnnxruntimeGpu:
             )
 
 
-CUDA = OnnxruntimeGpu("onnxruntime-cuda", "CUDAExecutionProvider", {"use_tf32": "0"})
+CUDA = OnnxruntimeGpu("onnxruntime-cuda", "CUDAExecutionProvider", {key: {"use_tf32": "0"} for key in ("fp32", "fp16")})
 """FP32 is FP32 there as well."""
 
-TENSORRT = OnnxruntimeGpu("onnxruntime-tensorrt", "TensorrtExecutionProvider", {})
-"""It loads TensorRT 10's library (libnvinfer.so.10), not 11's, and inlines the correlation: it knows no AOT plugin."""
+TENSORRT = OnnxruntimeGpu(
+    "onnxruntime-tensorrt", "TensorrtExecutionProvider", {"fp32": {}, "fp16": {"trt_fp16_enable": "1"}}
+)
+"""It loads TensorRT 10's library (libnvinfer.so.10), not 11's, and inlines the correlation: it knows no AOT plugin.
+
+Its networks are weakly typed: without the setting, TensorRT 10 does not take FP16 tensors."""

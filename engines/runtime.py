@@ -5,6 +5,7 @@ Held against TensorRT's official bindings; no plan has been run by it here.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from engines.cuda import Gpu
 from engines.engine import Arrays, Engine
 from engines.lane import Lane
 from engines.manifest import EngineManifest
-from engines.tensorrt_log import Log, started
+from engines.tensorrt_log import process_log, started
 from export.contract import GraphContract
 from outfitgan.errors import EngineError
 
@@ -26,7 +27,6 @@ class Plan:
 
     engine: trt.ICudaEngine
     runtime: trt.Runtime
-    log: Log
 
 
 def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
@@ -41,13 +41,13 @@ def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
         EngineError: if TensorRT cannot start here or refuses the plan.
 
     """
-    log = Log()
-    runtime = started(trt.Runtime, log)
+    runtime = started(trt.Runtime)
     runtime.engine_host_code_allowed = host_code
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(f"TensorRT refuses the plan of {name} ({log.reason()}); build it again on this machine.")
-    return Plan(engine, runtime, log)
+        reason = process_log().reason()
+        raise EngineError(f"TensorRT refuses the plan of {name} ({reason}); build it again on this machine.")
+    return Plan(engine, runtime)
 
 
 class TensorrtEngine(Engine):
@@ -64,7 +64,7 @@ class TensorrtEngine(Engine):
 
     def lane(self) -> Lane:
         """Return a further execution context with its own stream and memory; it is closed with the engine."""
-        lane = Lane(self._gpu, self._plan.engine, self.manifest, self._plan.log)
+        lane = Lane(self._gpu, self._plan.engine, self.manifest)
         self._lanes.append(lane)
         return lane
 
@@ -72,9 +72,13 @@ class TensorrtEngine(Engine):
         return self.main.run(feeds)
 
     def _release(self) -> None:
-        for lane in self._lanes:
-            lane.close()
-        self._lanes.clear()
+        with ExitStack() as stack:  # whatever fails, the rest is released
+            stack.callback(self._drop_plan)
+            for lane in self._lanes:
+                stack.callback(lane.close)
+            self._lanes.clear()
+
+    def _drop_plan(self) -> None:
         with self._gpu.current():
             del self.main, self._plan  # contexts before the plan, the plan before its runtime
 

@@ -10,6 +10,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +30,22 @@ GRAPHS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"}
 
 _MODEL = "model.plan"
 _OLDEST, _TOO_NEW = (10, 15), (12,)
-_KERNEL_SOURCES = ("correlate_kernel", "correlate_aot", "tiles")
+_KERNEL_SOURCES = (
+    "engines.tensorrt_plugin",
+    "engines.tensorrt_tactics",
+    "outfitgan.ops.compiled_kernel",
+    "outfitgan.ops.correlate_aot",
+    "outfitgan.ops.correlate_kernel",
+    "outfitgan.ops.tiles",
+)
+"""The plugin's module and all that it imports of ours, but for errors: what the code in a plan follows from."""
 
 
 def versions() -> dict[str, str]:
-    """Return TensorRT's version and a digest of the correlation kernel's sources, which are part of a plan.
+    """Return TensorRT's version, the kernel compiler's, and a digest of the sources of the correlation's plugin.
+
+    All three are part of a plan. A machine without the compiler opens plans by their folders; those of a run it does
+    not find, for it could not have built them.
 
     Raises:
         UnsupportedError: on a TensorRT that this target does not know.
@@ -43,7 +56,7 @@ def versions() -> dict[str, str]:
     version = tensorrt.__version__
     if not _OLDEST <= _numbers(version)[:2] < _TOO_NEW:
         raise UnsupportedError(f"tensorrt takes TensorRT 10.15 to 11.x, not {version}; install another.")
-    return {"tensorrt": version, "correlate": _kernel_digest()}
+    return {"tensorrt": version, "correlate": _kernel_digest(), **_compiler()}
 
 
 def device() -> dict[str, str]:
@@ -118,10 +131,18 @@ def runs_on(manifest: EngineManifest, version: str) -> bool:
 
 
 def _kernel_digest() -> str:
-    """Return a digest of the files that the kernel is compiled from, without importing them."""
-    specs = [find_spec(f"outfitgan.ops.{name}") for name in _KERNEL_SOURCES]
+    """Return a digest of the files that the plugin and its kernel come from, without importing them."""
+    specs = [find_spec(name) for name in _KERNEL_SOURCES]
     files = [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _compiler() -> dict[str, str]:
+    """Return the version of the kernel language's compiler; a machine that only runs plans has none."""
+    try:
+        return {"triton": package_version("triton")}
+    except PackageNotFoundError:
+        return {}
 
 
 def _require_version(folder: Path, manifest: EngineManifest, here: str) -> None:

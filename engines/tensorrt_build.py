@@ -17,7 +17,7 @@ import tensorrt as trt
 from engines.runtime import load_plan
 from engines.settings import BuildSettings
 from engines.tensorrt_inspect import check_network, inspect_plan
-from engines.tensorrt_log import BuildProgress, Log, started
+from engines.tensorrt_log import BuildProgress, process_log, started
 from engines.tensorrt_options import TensorrtOptions
 from engines.tensorrt_plugin import NAME, NAMESPACE, register_correlate
 from engines.tensorrt_tactics import Kernels, architectures
@@ -50,9 +50,8 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     options = TensorrtOptions(**settings.options)
     kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
     kernels.start()
-    log = Log()
-    builder = started(trt.Builder, log)
-    network = _network(builder, graph, log)
+    builder, log = started(trt.Builder), process_log()
+    network = _network(builder, graph)
     plugins = check_network(network, graph, _correlations(graph.path))
     progress = BuildProgress(settings.watch)
     cache = settings.cache / f"tensorrt-{_digest(device, trt.__version__)}.timing"
@@ -72,9 +71,10 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     return bytes(plan), {"layers": inspect_plan(loaded, graph, plugins), "kernels": _told(kernels)}
 
 
-def _network(builder: trt.Builder, graph: ExportedGraph, log: Log) -> trt.INetworkDefinition:
+def _network(builder: trt.Builder, graph: ExportedGraph) -> trt.INetworkDefinition:
     # TensorRT 11 has strongly typed networks only and ignores the flag.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    log = process_log()
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph.path)):
         raise EngineError(f"TensorRT does not read {graph.path}: {'; '.join(parser_errors(parser)) or log.reason()}.")

@@ -1,4 +1,4 @@
-"""What a parsed network and a built plan must show: the plugin is in it, and FP16 is FP16."""
+"""What a parsed network and a built plan must show: the plugin is in it, and a precision is what it is called."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 
 _TYPES = {"fp32": trt.DataType.FLOAT, "fp16": trt.DataType.HALF, "int8-fp16": trt.DataType.HALF}
-_SAID = {"fp32": ("float", "fp32"), "fp16": ("half", "fp16"), "int8-fp16": ("int8",)}
-"""How a plan names the type of weights, in small letters."""
+_SAID = {"fp32": ("float", "fp32"), "fp16": ("half", "fp16"), "int8-fp16": ("int8", "half", "fp16")}
+"""How a plan names the type of weights, in small letters, its own first.
+
+TensorRT may leave a convolution of a graph rounded to INT8 in FP16 where that is as fast, as with few channels.
+"""
 
 _WEIGHTED = (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION)
 _WEIGHTED_KERNEL = re.compile("conv|gemm", re.IGNORECASE)
@@ -51,7 +54,8 @@ def inspect_plan(plan: Plan, graph: ExportedGraph, plugins: Iterable[str]) -> di
     """Return how many layers of each kind a plan has, after it was checked.
 
     Raises:
-        EngineError: if a layer of `plugins` is not in it, or a layer's weights are not in the graph's precision.
+        EngineError: if a layer of `plugins` is not in it, a layer's weights are not in the graph's precision, or no
+            layer's are in INT8 where some should be.
 
     """
     inspector = plan.engine.create_engine_inspector()
@@ -62,13 +66,15 @@ def inspect_plan(plan: Plan, graph: ExportedGraph, plugins: Iterable[str]) -> di
             f"The plan of {graph.name} lacks the plugin's layer {missing[0]}; build it again with another "
             "optimization_level, and report it."
         )
-    for layer in layers:
-        found = _weights_type(layer)
+    types = [_weights_type(layer) for layer in layers]
+    for layer, found in zip(layers, types, strict=True):
         if found and found.lower() not in _SAID[graph.precision]:
             raise EngineError(
                 f"The layer {layer.get('Name')} of {graph.name} has its weights in {found}, not in {graph.precision}; "
                 "TensorRT has built another precision than the graph's."
             )
+    if graph.precision == "int8-fp16" and "int8" not in map(str.lower, types):
+        raise EngineError(f"The plan of {graph.name} has no weights in INT8; build it in fp16, which is more exact.")
     return dict(Counter(str(layer.get("LayerType", "unnamed")) for layer in layers))
 
 

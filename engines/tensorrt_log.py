@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import tensorrt as trt
@@ -39,14 +40,25 @@ class Log(trt.ILogger):
             self.errors.append(" ".join(msg.split()))
 
     def reason(self) -> str:
-        """Return the first error since the last call, which the others follow from."""
+        """Return the first error since the last call or start, which the others follow from."""
         first = self.errors[0].rstrip(".") if self.errors else "TensorRT gave no reason"
         self.errors.clear()
         return first
 
 
-def started(kind: Callable[[Log], _Part], log: Log) -> _Part:
+@cache
+def process_log() -> Log:
+    """Return the log of this process, which lives as long as it does.
+
+    TensorRT registers the first log that it is given, tells that one everything, and holds no reference to it.
+    """
+    return Log()
+
+
+def started(kind: Callable[[Log], _Part]) -> _Part:
     """Make a builder or a runtime; raise EngineError where TensorRT does not start, as on too old a driver."""
+    log = process_log()
+    log.errors.clear()  # those of another engine are no reason for what follows
     try:
         part = kind(log)
     except TypeError as error:  # so pybind11 says that nothing came back

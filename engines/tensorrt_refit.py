@@ -6,6 +6,7 @@ import tensorrt as trt
 
 from engines.runtime import load_plan
 from engines.tensorrt_build import parser_errors
+from engines.tensorrt_log import process_log
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 
@@ -22,16 +23,16 @@ def refit_plan(plan: bytes, graph: ExportedGraph, host_code: bool) -> bytes:
         EngineError: if the plan was not built for it, or the graph has other weights than it asks for.
 
     """
-    loaded = load_plan(plan, graph.name, host_code)
+    loaded, log = load_plan(plan, graph.name, host_code), process_log()
     if not loaded.engine.refittable:
         raise EngineError(f"The engine of {graph.name} takes no other weights; build it with refittable = true.")
-    refitter = trt.Refitter(loaded.engine, loaded.log)
-    parser = trt.OnnxParserRefitter(refitter, loaded.log)
+    refitter = trt.Refitter(loaded.engine, log)
+    parser = trt.OnnxParserRefitter(refitter, log)
     if not parser.refit_from_file(str(graph.path)):
-        reason = "; ".join(parser_errors(parser)) or loaded.log.reason()
+        reason = "; ".join(parser_errors(parser)) or log.reason()
         raise EngineError(f"The weights of {graph.name} do not fit the engine ({reason}); build it.")
     if not refitter.refit_cuda_engine():
-        missing = ", ".join(refitter.get_missing_weights()) or loaded.log.reason()
+        missing = ", ".join(refitter.get_missing_weights()) or log.reason()
         raise EngineError(f"The graph {graph.name} lacks weights of the engine ({missing}); build it.")
     config = loaded.engine.create_serialization_config()
     config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)

@@ -142,7 +142,8 @@ def _best_match(target: Tensor, source: Tensor, temperature: float) -> tuple[Ten
         logits = _logits(rows, keys, temperature)  # (B, R, M)
         top, index = logits.max(dim=-1)  # (B, R)
         indices.append(index)
-        weights.append((top - logits.logsumexp(dim=-1)).exp())
+        # No logsumexp: TensorRT reads ONNX's ReduceLogSumExp without the maximum taken off, which overflows when cold.
+        weights.append(1 / (logits - top.unsqueeze(-1)).exp().sum(dim=-1))
     shape = (target.shape[0], *target.shape[2:])
     return torch.cat(indices, dim=1).reshape(shape), torch.cat(weights, dim=1).reshape(shape).float()
 

@@ -53,7 +53,7 @@ fused_best_match.register_fake(_empty_matches)
 
 
 def obstacle(*tensors: Tensor) -> str | None:
-    """Return why the fused kernels cannot take these tensors (B, C, H, W), with the fix; None if they can."""
+    """Return why the fused kernels cannot take target, source and any values (B, C, H, W), with the fix, or None."""
     first = tensors[0]
     if first.dtype not in _DTYPES:
         return f"it computes float16, bfloat16 and float32, not {first.dtype}; cast the tensors"
@@ -61,6 +61,9 @@ def obstacle(*tensors: Tensor) -> str | None:
         return f"it takes {MAX_CHANNELS} channels at the most, not {widest}; set narrower ones or take sdpa"
     if any(_extent(tensor) >= 2**31 for tensor in tensors):
         return "an image's features span 2**31 numbers or more; make them contiguous or the grid smaller"
+    height, width = first.shape[2:]
+    if any(height * width * values.shape[1] >= 2**31 for values in tensors[2:]):  # of warped, H*W*Cv
+        return "an image's result has 2**31 numbers or more; set fewer value channels or a smaller grid"
     if needs_gradient(*tensors):
         return "it has no gradient; take sdpa, or call it under torch.no_grad()"
     if not _INSTALLED:

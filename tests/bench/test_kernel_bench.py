@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,10 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from bench.gpu import app
+from bench.int8 import measurable
 from bench.kernel_cases import LIMITS, KernelCase, check, check_cases
 from bench.kernel_timing import fastest, preset_case, timed
-from outfitgan.errors import ConfigError
+from outfitgan.errors import ConfigError, UnsupportedError
 from outfitgan.ops.correlate import best_match, reference
 from outfitgan.ops.tiles import Tiles, candidate_tiles
 
@@ -34,7 +38,7 @@ def raised(*arguments: str) -> str:
 def test_help_names_what_there_is() -> None:
     done = script("--help")
     assert done.returncode == 0
-    for verb in ("check", "tune", "time"):
+    for verb in ("all", "check", "tune", "time"):
         assert f"│ {verb} " in done.stdout
 
 
@@ -44,7 +48,7 @@ def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path: Path) -> None:
     done = script("check", "--output", str(tmp_path / "figures.json"))
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")
     assert not list(tmp_path.iterdir())
-    assert raised("tune") == raised("time") == sentence
+    assert raised("all") == raised("tune") == raised("time") == sentence
 
 
 def test_options_are_checked_before_a_gpu_is_asked_for() -> None:
@@ -79,6 +83,47 @@ def test_the_fastest_tiles_have_the_least_time() -> None:
     times[candidates[4]] = 0.1
     assert fastest(times) == candidates[4]
     assert isinstance(fastest(times), Tiles)
+    with pytest.raises(UnsupportedError, match="takes none of the kernel's tiles; set narrower"):
+        fastest({})
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the verbs run: one small case on the CPU, and times that nobody measured."""
+    best, *_ = candidate_tiles(2, 16, 16)
+    monkeypatch.setattr("bench.gpu._gpu", lambda: {"gpu": "none"})
+    monkeypatch.setattr("bench.gpu.check_cases", lambda side: [replace(CASE, name=f"about {side}")])
+    monkeypatch.setattr("bench.gpu.check", lambda case, device, *_: check(case, "cpu", right, best_match))
+    monkeypatch.setattr("bench.gpu.tune_case", lambda case, repeats: {best: 0.5})
+    monkeypatch.setattr("bench.gpu.ceiling_tflops", lambda dtype, repeats: 8.0)
+    monkeypatch.setattr("bench.gpu.time_case", lambda case, ceiling, _: [timed("sdpa", 1.0, 10**9, ceiling)])
+
+
+def test_one_verb_does_all_and_writes_one_json(gpu: None, tmp_path: Path) -> None:
+    for verb in ("all", "check", "tune", "time"):
+        options = ["--side", "9"] if verb in ("all", "check") else []
+        options += ["--preset", "tiny", "--batch", "2"] if verb != "check" else []
+        done = CliRunner().invoke(app, [verb, *options, "--output", str(tmp_path / verb)], catch_exceptions=False)
+        assert done.exit_code == 0
+    written = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    facts = {"facts": {"gpu": "none"}}
+    assert written["all"] == facts | {
+        verb: {name: value for name, value in written[verb].items() if name != "facts"}
+        for verb in ("check", "tune", "time")
+    }
+    assert written["all"]["check"]["checked"][0]["case"] == "about 9"
+    assert written["all"]["tune"]["times"][0]["ms"] == 0.5
+    assert (written["all"]["time"]["preset"], written["all"]["time"]["batch"]) == ("tiny", 2)
+
+
+def test_a_kernel_that_is_not_right_is_not_timed(gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = partial(check, CASE, "cpu", lambda *given: right(*given) + 3e-3, best_match)
+    monkeypatch.setattr("bench.gpu.check", lambda *_: wrong())
+    for name in ("tune_case", "time_case"):
+        monkeypatch.setattr(f"bench.gpu.{name}", lambda *_: pytest.fail("timed"))
+    output = tmp_path / "all.json"
+    assert raised("all", "--output", str(output)) == "Over the limit: small; take impl='sdpa' on this GPU."
+    assert json.loads(output.read_text())["check"]["checked"][0]["passed"] is False
 
 
 def test_cases_are_what_their_names_say() -> None:
@@ -139,3 +184,40 @@ def test_a_wrong_match_does_not_pass() -> None:
     assert found.other_matches == 1 - 1 / 20  # a zero vector matches anything as well
     assert not found.passed
     assert not check(CASE, "cpu", right, too_heavy).passed
+
+
+# The other scripts' exits
+
+
+def test_numerics_over_the_limit_exit_with_2() -> None:
+    """With one small case and a limit that no kernel keeps."""
+    code = (
+        "import runpy\n"
+        "from dataclasses import replace\n"
+        "import bench.kernel_cases as cases\n"
+        "case = replace(cases.check_cases(8)[0], channels=16, values=16)\n"
+        "cases.check_cases = lambda side: [case]\n"
+        "cases.LIMITS['fp16'] = 0\n"
+        f"runpy.run_path({str(SCRIPT.with_name('numerics.py'))!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: Over the limit: default width; the kernel is not to be trusted.\n",
+    )
+
+
+def test_int8_of_no_run_exits_with_2(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT.with_name("int8.py"), "--run", tmp_path / "none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*none.*\n", done.stderr)
+
+
+def test_int8_of_no_target_is_an_error() -> None:
+    assert measurable({}) == ["openvino", "onnxruntime"]
+    assert measurable({("openvino", "int8"): "no VNNI"}) == ["onnxruntime"]
+    absent = {("openvino", "int8"): "no VNNI.", ("onnxruntime", "int8"): "too narrow."}
+    says = r"both fp32 and int8 engines: openvino int8: no VNNI\.; onnxruntime int8: too narrow\."
+    with pytest.raises(UnsupportedError, match=says):
+        measurable(absent)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import onnxruntime
 import pytest
 
@@ -124,11 +125,50 @@ def test_onnxruntimes_step_back_to_the_cpu_is_an_error(alignment: ExportedGraph,
         OnnxruntimeEngine(folder / "model.onnx", manifest, 1, "CUDAExecutionProvider", {})
 
 
+@pytest.mark.skipif("AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="it is not here")
+def test_nodes_on_another_provider_are_an_error(alignment: ExportedGraph, built: EngineStore) -> None:
+    """Azure's provider is the session's first, and has not one kernel: every node is the CPU's."""
+    folder = built.build(alignment, "onnxruntime", "fp32")
+    manifest = dataclasses.replace(read_manifest(folder), target="onnxruntime-cuda")
+    says = r"runs .*\bConv, .* of alignment_bag on another provider than AzureExecutionProvider, which has no kernel"
+    with pytest.raises(EngineError, match=says):
+        OnnxruntimeEngine(folder / "model.onnx", manifest, 1, "AzureExecutionProvider", {})
+
+
+@pytest.mark.skipif("AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="it is not here")
+def test_the_cpu_may_compute_shapes(alignment: ExportedGraph, built: EngineStore, tmp_path: Path) -> None:
+    """As it does for CUDA's provider: what `session.disable_cpu_ep_fallback` would refuse."""
+    manifest = read_manifest(built.build(alignment, "onnxruntime", "fp32"))
+    for node, taken in (("Shape", True), ("Exp", False)):
+        kind = onnx.TensorProto.INT64 if taken else onnx.TensorProto.FLOAT
+        ends = [
+            onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3]),
+            onnx.helper.make_tensor_value_info("y", kind, None),
+        ]
+        graph = onnx.helper.make_graph([onnx.helper.make_node(node, ["x"], ["y"])], "g", ends[:1], ends[1:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)], ir_version=10)
+        onnx.save(model, path := tmp_path / f"{node}.onnx")
+        if taken:
+            OnnxruntimeEngine(path, manifest, 1, "AzureExecutionProvider", {}).close()
+            continue
+        with pytest.raises(EngineError, match="onnxruntime runs Exp of alignment_bag on another provider"):
+            OnnxruntimeEngine(path, manifest, 1, "AzureExecutionProvider", {})
+
+
+def test_tensorrts_provider_is_told_of_fp16() -> None:
+    """TensorRT 10 refuses FP16 tensors in a network that is not; whether onnxruntime takes the key, a GPU tells."""
+    settings = onnxruntime_gpu.TENSORRT.settings
+    assert settings["fp16"]["trt_fp16_enable"] == "1"
+    assert "trt_fp16_enable" not in settings["fp32"]
+    for target in (onnxruntime_gpu.CUDA, onnxruntime_gpu.TENSORRT):
+        assert set(target.settings) == set(target.GRAPHS)
+
+
 def test_a_gpu_provider_takes_the_graphs_precision(
     half_alignment: ExportedGraph, gpu: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the CPU's provider under the other's name, which shows all but the GPU."""
-    cpu = dataclasses.replace(onnxruntime_gpu.CUDA, provider="CPUExecutionProvider", settings={})
+    cpu = dataclasses.replace(onnxruntime_gpu.CUDA, provider="CPUExecutionProvider", settings={"fp16": {}})
     monkeypatch.setattr(onnxruntime_gpu, "CUDA", cpu)
     store = EngineStore(tmp_path)
     with pytest.raises(UnsupportedError, match="runs alignment_bag in the precision of its graph, fp16, not in fp32"):

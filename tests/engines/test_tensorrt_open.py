@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import shutil
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,7 @@ import onnx
 import pytest
 
 from engines import tensorrt as target
+from engines.folder import find_engines
 from engines.manifest import MANIFEST, hash_files, read_manifest, write_manifest
 from engines.store import EngineStore, open_engine
 from export.exported import ExportedGraph
@@ -132,14 +136,55 @@ def test_versions_of_tensorrt_that_are_taken(
     assert target.versions()["tensorrt"] == version
 
 
+def imports_of(module: str) -> set[str]:
+    """Return our modules that a module imports, anywhere in it, and those that they import."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    nodes = ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    direct = {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    ours = {name for name in direct if name.startswith(("engines.", "outfitgan."))} - {"outfitgan.errors"}
+    return ours.union(*map(imports_of, ours))
+
+
+def test_the_digest_is_of_all_that_the_plugin_comes_from() -> None:
+    plugin = "engines.tensorrt_plugin"
+    assert set(target._KERNEL_SOURCES) == {plugin} | imports_of(plugin)
+
+
+@pytest.mark.parametrize("changed", range(len(target._KERNEL_SOURCES)), ids=lambda place: target._KERNEL_SOURCES[place])
 def test_another_kernel_builds_anew(
-    half_alignment: ExportedGraph, store: EngineStore, plan: Path, monkeypatch: pytest.MonkeyPatch
+    changed: int, half_alignment: ExportedGraph, store: EngineStore, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = target.versions()
     assert store.find(half_alignment, "tensorrt", "fp16") == plan
-    monkeypatch.setattr(target, "_KERNEL_SOURCES", ("tiles",))
+    sources = list(target._KERNEL_SOURCES)
+    sources[changed] = "outfitgan.errors"
+    monkeypatch.setattr(target, "_KERNEL_SOURCES", tuple(sources))
     assert target.versions()["correlate"] != before["correlate"]
     assert store.find(half_alignment, "tensorrt", "fp16") is None
+
+
+def test_another_compiler_builds_anew(
+    half_alignment: ExportedGraph, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copy = EngineStore(tmp_path), shutil.copytree(plan, tmp_path / plan.name)
+    compiler = read_manifest(plan).versions["triton"]
+    assert {kernel["compiler"] for kernel in read_manifest(plan).details["kernels"]} == {f"triton {compiler}"}
+    monkeypatch.setattr(target, "package_version", lambda name: "3.99.0")
+    assert store.find(half_alignment, "tensorrt", "fp16") is None
+    assert store.build(half_alignment, "tensorrt", "fp16") != copy
+
+
+def test_a_box_without_the_compiler_opens_a_plan(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(target, "package_version", absent)
+    assert "triton" not in target.versions()
+    copy = shutil.copytree(plan, tmp_path / plan.name)
+    open_engine(copy).close()
+    assert find_engines(tmp_path, "tensorrt", "fp16") == {"alignment_bag": copy}
 
 
 # Other weights

@@ -28,6 +28,7 @@ from export.types import check_types
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind
+from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.pix2pix import MaskGenerator
@@ -110,6 +111,41 @@ def test_file_is_sound_and_holds_one_correlate_per_sam(name: str, precision: str
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         assert attributes.pop("temperature") == pytest.approx(load_preset("tiny").model.generator.alignment.temperature)
         assert attributes == {"plugin_namespace": b"outfitgan", "plugin_version": b"1", "aot": 1}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_no_exponential_is_left_to_the_engine_to_keep_finite(name: str, precision: str, exported: Exported) -> None:
+    """TensorRT reads a logarithm of a sum of exponentials literally: FP32 overflows above 88.7, FP16 above 11."""
+    model = onnx.load(exported[name, precision].path)
+    kinds = {node.op_type for nodes in (model.graph.node, *(f.node for f in model.functions)) for node in nodes}
+    assert not kinds & {"ReduceLogSumExp", "ReduceLogSum", "LogSoftmax"}
+
+
+def test_a_cold_sam_exponentiates_nothing_above_zero(tmp_path: Path) -> None:
+    """At the coldest temperature of the presets, where logits reach 100."""
+    config = load_preset("tiny").model
+    alignment = dataclasses.replace(config.generator.alignment, temperature=0.01)
+    torch.manual_seed(0)
+    sam = SemanticAlignment(dataclasses.replace(config.generator, alignment=alignment))
+    contract = alignment_contract(ItemKind.BAG, config)
+    model = onnx.load(export_graph(AlignmentGraph(sam), contract, "fp32", tmp_path / "cold.fp32.onnx").path)
+    (exponential,) = (node for node in model.graph.node if node.op_type == "Exp")
+    (shifted,) = (node for node in model.graph.node if node.output[0] == exponential.input[0])
+    inner = (shifted.input[0], exponential.input[0])  # the logits, and what is exponentiated
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feeds = adversarial_inputs(contract, 1, 0)[0][1]
+    feeds["MASK"] = np.zeros_like(feeds["MASK"])
+    feeds["MASK"][:, 16:48, 16:48] = 255
+    logits, exponents, weight = session.run([*inner, "WEIGHT"], feeds)
+    assert logits.max() > 88.7  # or this test shows nothing
+    assert exponents.max() == 0
+    wide = torch.from_numpy(logits).double()
+    expected = (wide.amax(-1) - wide.logsumexp(-1)).exp().reshape(weight.shape)
+    assert np.abs(weight - expected.numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -156,6 +156,16 @@ def test_offsets_that_32_bits_do_not_hold_are_an_obstacle() -> None:
     assert "span 2**31 numbers or more; make them contiguous" in str(obstacle(near, far))
 
 
+def test_a_result_that_32_bits_do_not_count_is_an_obstacle() -> None:
+    """Of 2**23 positions with 255 channels it fits, with 256 it has 2**31 numbers; target and source are small."""
+    target = torch.empty(1, 16, 1, 1, device="meta").expand(1, 16, 2**12, 2**11)
+    source = torch.empty(1, 16, 4, 4, device="meta")
+    fits, too_wide = (torch.empty(1, width, 4, 4, device="meta") for width in (255, 256))
+    assert "runs on CUDA" in str(obstacle(target, source, fits))
+    assert "runs on CUDA" in str(obstacle(target, source))  # of best_match
+    assert "result has 2**31 numbers or more; set fewer value channels" in str(obstacle(target, source, too_wide))
+
+
 def test_without_the_interpreter_a_cpu_has_no_kernel() -> None:
     """In a process of its own, since the kernel language is one or the other for good."""
     code = (

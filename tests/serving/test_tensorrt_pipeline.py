@@ -64,7 +64,9 @@ def test_the_options_are_kept_for_later_verbs(built: RunFolder) -> None:
 
 
 def test_a_repository_of_plans(built: RunFolder, tmp_path: Path) -> None:
-    outfitgan("assemble", "--run", built.path, *FP16, "--output", tmp_path / "repository")
+    said = outfitgan("assemble", "--run", built.path, *FP16, "--output", tmp_path / "repository")
+    assert "repository; NVIDIA's Triton Inference Server, which has TensorRT, serves it" in " ".join(said.split())
+    assert "outfitgan serve" not in said  # whose server has none
     version = tmp_path / "repository" / "generator_bag" / "1"
     assert {path.name for path in version.iterdir()} == {"model.plan", "manifest.json"}
     engine = run_engines(built, "tensorrt", "fp16")["generator_bag"]

@@ -23,6 +23,7 @@ from tensorrt.types import (
     ProfilingVerbosity,
     TensorFormat,
     made,
+    registered,
 )
 
 VERSION = "11.4.0"
@@ -32,8 +33,8 @@ _TYPES = {"Conv": LayerType.CONVOLUTION, "ConvTranspose": LayerType.DECONVOLUTIO
 
 
 class ILayer:
-    def __init__(self, node: onnx.NodeProto, inputs: list[Any], kind: LayerType) -> None:
-        self.name, self.type, self.node = node.name, kind, node
+    def __init__(self, node: onnx.NodeProto, inputs: list[Any], kind: LayerType, rounded: bool) -> None:
+        self.name, self.type, self.node, self.rounded = node.name, kind, node, rounded
         self._inputs = inputs
 
     def get_input(self, index: int) -> Any:
@@ -86,9 +87,10 @@ class OnnxParser:
         infos = {info.name: info.type.tensor_type for info in (*inferred.value_info, *inferred.input)}
         kinds = {name: (info.elem_type, _dims(info)) for name, info in infos.items()}
         kinds |= {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in loaded.graph.initializer}
+        rounded = {node.output[0] for node in loaded.graph.node if node.op_type == "DequantizeLinear"}
         for node in loaded.graph.node:
             inputs = [_tensor(*kinds[name]) for name in node.input if name in kinds]
-            self._network.layers.append(ILayer(node, inputs, _kind(node)))
+            self._network.layers.append(ILayer(node, inputs, _kind(node), {*node.input[:2]} <= rounded))
         self._network.model = loaded
         return True
 
@@ -168,7 +170,7 @@ class Builder:
     made: list[Builder] = []  # noqa: RUF012 - what a test looks into
 
     def __init__(self, logger: ILogger) -> None:
-        self._logger = made(logger)
+        self._logger = registered(logger)
         self.config: IBuilderConfig | None = None
         self.launches: list[Any] = []
         Builder.made.append(self)
@@ -225,6 +227,7 @@ def _described(layer: ILayer, config: IBuilderConfig) -> Any:
     told = {"Name": layer.name, "LayerType": layer.node.op_type, "Metadata": f"[ONNX Layer: {layer.name}]"}
     if layer.type in (LayerType.CONVOLUTION, LayerType.DECONVOLUTION):
         kind = {"float16": "Half", "float32": "Float"}[layer.get_input(1).dtype.value]
+        kind = "Int8" if layer.rounded else kind
         return {**told, "LayerType": "CaskConvolution", "Weights": {"Type": kind, "Count": 1}}
     return told
 

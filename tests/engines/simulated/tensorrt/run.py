@@ -23,12 +23,13 @@ from tensorrt.types import (
     SerializationFlag,
     TensorIOMode,
     made,
+    registered,
 )
 
 
 class Runtime:
     def __init__(self, logger: ILogger) -> None:
-        self._logger = made(logger)
+        self._logger = registered(logger)
         self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
@@ -154,7 +155,7 @@ class IExecutionContext:
 class Refitter:
     def __init__(self, engine: ICudaEngine, logger: ILogger) -> None:
         self.engine, self.weights = engine, SimpleNamespace(model=b"")
-        made(logger)
+        registered(logger)
 
     def get_missing_weights(self) -> list[str]:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from enum import Enum, auto
 from typing import Any
 
@@ -17,6 +18,7 @@ class BuilderFlag(Enum):
 class DataType(Enum):
     FLOAT = "float32"
     HALF = "float16"
+    INT8 = "int8"
     BF16 = "bfloat16"
     INT32 = "int32"
     INT64 = "int64"
@@ -91,6 +93,20 @@ class ILogger(_Base):
 
     def log(self, severity: Severity, msg: str) -> None:
         raise NotImplementedError
+
+
+_registered: list[weakref.ref[ILogger]] = []
+
+
+def registered(logger: ILogger) -> ILogger:
+    """Return the process's logger: the first one given, which TensorRT keeps no reference to; others are ignored."""
+    if not _registered:
+        _registered.append(weakref.ref(made(logger)))
+    first = _registered[0]()
+    assert first is not None, "TensorRT calls a logger that was freed"
+    if made(logger) is not first:
+        first.log(ILogger.Severity.WARNING, "The logger passed into this differs from one already registered.")
+    return first
 
 
 class IProfiler(_Base):
