@@ -160,7 +160,7 @@ def recall(run: Run, settings: Settings) -> Outcome | None:
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
-    if content["key"] != _key(run, settings) or set(content["outcome"]) != {part.name for part in fields(Outcome)}:
+    if content.get("key") != _key(run, settings) or set(content["outcome"]) != {part.name for part in fields(Outcome)}:
         return None  # of other weights, or by another version
     return _outcome_from(content["outcome"])
 
