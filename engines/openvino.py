@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,19 @@ GRAPHS = {"fp32": "fp32", "bf16": "fp32", "int8": "int8"}
 _MODEL = "model.xml"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision -> what OpenVINO computes in where the graph is not rounded."""
+
+
+@cache
+def core() -> Any:
+    """Return OpenVINO's one Core of this process, which is never freed.
+
+    Each Core's CPU plugin lends the thread that makes it a stack for signals, and puts back what it found there when it
+    is freed: of two Cores freed in the order they were made, the second puts back the first's freed memory, and the
+    next Ctrl-C ends Python with a segmentation fault (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def versions() -> dict[str, str]:
@@ -55,14 +69,13 @@ def build(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSet
     from onnx.inliner import inline_local_functions
 
     require_graph(graph, "openvino", precision, GRAPHS.get(precision, "fp32"))
-    core = openvino.Core()
-    _require(core, precision)
+    _require(precision)
     source = onnx.load(graph.path)
     inlined = inline_local_functions(unsigned(source) if precision == "int8" else source)  # it reads no local functions
     plain = folder / "inlined.onnx"
     try:
         onnx.save(inlined, plain)
-        model = core.read_model(plain)
+        model = core().read_model(plain)
         openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
     finally:
         plain.unlink(missing_ok=True)
@@ -74,12 +87,12 @@ def open(folder: Path, manifest: EngineManifest, threads: int) -> Engine:
     return OpenvinoEngine(folder / _MODEL, manifest, threads)
 
 
-def _require(core: Any, precision: str) -> None:
+def _require(precision: str) -> None:
     if precision not in _HINTS:
         raise UnsupportedError(f"openvino runs in {', '.join(_HINTS)}, not {precision}; use fp32.")
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UnsupportedError(f"This CPU ({cpu_name()}) has neither AVX512_BF16 nor AMX for bf16; use fp32.")
-    if precision == "int8" and "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "int8" and "INT8" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UnsupportedError(f"OpenVINO does not multiply in INT8 on this CPU ({cpu_name()}); use fp32.")
 
 
@@ -87,16 +100,13 @@ class OpenvinoEngine(Engine):
     """A compiled model whose precision is set and read back, never OpenVINO's default."""
 
     def __init__(self, model: Path, manifest: EngineManifest, threads: int) -> None:
-        import openvino
-
         super().__init__(manifest)
-        core = openvino.Core()
-        _require(core, manifest.precision)
+        _require(manifest.precision)
         hint = _HINTS[manifest.precision]
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        compiled = core().compile_model(core().read_model(model), "CPU", settings)
         reported = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if reported != hint:
             raise EngineError(f"openvino runs {manifest.contract.name} in {reported}, not in {hint}; use fp32.")

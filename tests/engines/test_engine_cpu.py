@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 
 from engines.engine import Engine
+from engines.openvino import core
 from engines.store import EngineStore, open_engine
 from export.exported import ExportedGraph
 from export.parity import adversarial_inputs, compare, shortfalls
@@ -116,13 +118,13 @@ def test_openvino_refuses_an_unknown_precision(alignment: ExportedGraph, tmp_pat
 
 def test_openvino_weights_are_not_compressed(alignment: ExportedGraph, built: EngineStore) -> None:
     folder = built.build(alignment, "openvino", "fp32")
-    model = openvino.Core().read_model(folder / "model.xml")
+    model = core().read_model(folder / "model.xml")
     kinds = {node.get_output_element_type(0).get_type_name() for node in model.get_ops() if not node.inputs()}
     assert "f16" not in kinds
     assert "f32" in kinds
 
 
-CPU_HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+CPU_HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.skipif(CPU_HAS_BF16, reason="this CPU computes in bf16; the refusal shows on one that does not")
@@ -137,3 +139,17 @@ def test_openvino_bf16_is_within_its_tolerance(collocation_graph: ExportedGraph,
     folder = EngineStore(tmp_path).build(collocation_graph, "openvino", "bf16")
     with open_engine(folder) as engine:
         assert engine.manifest.precision == "bf16"
+
+
+def test_ctrl_c_is_pythons_own_after_engines_were_closed(alignment: ExportedGraph, built: EngineStore) -> None:
+    """A Core that is freed may leave the process a stack for signals that is no longer there."""
+    folder = built.build(alignment, "openvino", "fp32")
+    program = (
+        "import signal, sys; from pathlib import Path; from engines.store import open_engine\n"
+        "engines = [open_engine(Path(sys.argv[1]), 1) for _ in range(3)]\n"
+        "while engines: engines.pop(0).close()\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('stopped')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from engines import onnxruntime_int8
 from engines.manifest import read_manifest
 from engines.onnxruntime_int8 import NARROW, with_integer_convolutions
+from engines.openvino import core
 from engines.openvino_int8 import unsigned
 from engines.store import EngineStore, open_engine
 from engines.targets import engine_precision, graph_precision
@@ -98,7 +98,7 @@ def test_an_engine_stays_within_what_int8_owes(
 
 
 def test_openvino_multiplies_every_convolution_in_int8(engines: dict[str, Path], model: onnx.ModelProto) -> None:
-    compiled = openvino.Core().compile_model(engines["openvino"] / "model.xml", "CPU")
+    compiled = core().compile_model(engines["openvino"] / "model.xml", "CPU")
     kinds = [
         node.get_rt_info()["primitiveType"].value
         for node in compiled.get_runtime_model().get_ordered_ops()

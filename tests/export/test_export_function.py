@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
+from engines.openvino import core
 from export.correlate_function import DOMAIN, NAME, OPSET, VERSION, correlate_function, correlate_nodes
 from outfitgan.ops.correlate import reference
 
@@ -92,12 +93,10 @@ def test_body_agrees_with_the_op_of_the_networks() -> None:
 
 
 def test_openvino_runs_the_inlined_body() -> None:
-    openvino = pytest.importorskip("openvino")
     arrays = draw(np.float32)
     plain = inline_local_functions(one_node(np.float32, 0.05))
-    core = openvino.Core()
-    model = core.read_model(plain.SerializeToString())
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(plain.SerializeToString())
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(compiled(arrays)[0], definition(*arrays, 0.05), atol=1e-5)
 
 
