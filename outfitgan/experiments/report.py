@@ -134,7 +134,9 @@ def plot_rows(title: str, rows: Sequence[Row], metrics: Sequence[str], path: Pat
     """Draw one panel a metric: each seed's value with its interval, arm by arm."""
     columns = min(4, len(metrics))
     lines = -(-len(metrics) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(3.4 * columns, 1.1 + 2.6 * lines), squeeze=False)
+    many = len(rows) > 8  # names then stand upright, each with room
+    width, height, turned = (0.24 * len(rows), 3.6, 90) if many else (3.4, 2.6, 20)
+    figure, panels = plt.subplots(lines, columns, figsize=(width * columns, 1.1 + height * lines), squeeze=False)
     colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     for panel, metric in zip(panels.flat, metrics, strict=False):
         for place, row in enumerate(rows):
@@ -145,10 +147,12 @@ def plot_rows(title: str, rows: Sequence[Row], metrics: Sequence[str], path: Pat
                 colour = colours[place % len(colours)]
                 panel.errorbar([x], [interval.value], yerr=ends, fmt="o", color=colour, markersize=4, capsize=2)
         panel.set_title(metric, fontsize=9)
-        panel.set_xticks(range(len(rows)), [row.arm for row in rows], fontsize=8, rotation=20, ha="right")
+        panel.set_xticks(range(len(rows)), [row.arm for row in rows], fontsize=8, rotation=turned)
+        if not many:
+            plt.setp(panel.get_xticklabels(), ha="right")
         panel.tick_params(axis="y", labelsize=8)
         panel.grid(axis="y", alpha=0.3)
-        panel.margins(x=0.15)
+        panel.margins(x=0.03 if many else 0.15)
     for panel in list(panels.flat)[len(metrics) :]:
         panel.axis("off")
     figure.suptitle(title, fontsize=11)
