@@ -19,6 +19,13 @@ Objective = Callable[[Batch], tuple[Terms, Tensor]]
 """Maps a part of a batch to its losses by name, and to what is minimised."""
 
 
+_LARGEST = 1e15
+"""Bound of a gradient: norms over flat white magnify it layer by layer, and its square, which Adam keeps, must be finite.
+
+Ours: far above any gradient of a healthy weight, so that nothing else is changed.
+"""
+
+
 def descend(
     accelerator: Accelerator,
     network: nn.Module,
@@ -36,6 +43,7 @@ def descend(
             accelerator.backward(total / len(parts))
         for name, term in terms.items():
             means[name] = means.get(name, 0) + term.detach() / len(parts)
+    nn.utils.clip_grad_value_(network.parameters(), _LARGEST)
     optimizer.step()
     return means
 

@@ -187,3 +187,11 @@ def test_the_perceptual_network_is_the_one_that_is_named() -> None:
     losses = trainer.step(1)
     assert losses["perceptual"] > 0
     assert math.isfinite(losses["perceptual"])
+
+
+def test_a_gradient_whose_square_is_infinite_leaves_the_optimiser_finite() -> None:
+    trainer = outfit_trainer(CONFIG)
+    weight = next(trainer.generator.parameters())
+    weight.register_hook(lambda gradient: gradient.sign() * 1e25)
+    trainer.step(1)
+    assert all(tensor.isfinite().all() for tensor in trainer.state().values() if tensor.is_floating_point())
