@@ -20,7 +20,7 @@ Objective = Callable[[Batch], tuple[Terms, Tensor]]
 
 
 _LARGEST = 1e15
-"""Bound of a gradient: norms over flat white magnify it layer by layer, and its square, which Adam keeps, must be finite.
+"""Bound of a gradient: norms over flat white magnify it, layer by layer, and Adam keeps its square.
 
 Ours: far above any gradient of a healthy weight, so that nothing else is changed.
 """
