@@ -9,7 +9,6 @@ python bench/gpu.py time     against sdpa and the unfused reference, and as a sh
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -23,9 +22,10 @@ from rich.table import Table
 
 from bench.kernel_cases import DTYPES, KernelCase, check, check_cases
 from bench.kernel_timing import ceiling_tflops, fastest, preset_case, time_case, tune_case
-from outfitgan.errors import InputError, OutfitError, UnsupportedError
+from outfitgan.errors import InputError, UnsupportedError
 from outfitgan.files import atomic_write
-from outfitgan.ops.correlate import best_match, correlate
+from outfitgan.ops.correlate.dispatch import best_match, correlate
+from outfitgan.program import run_program
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _console = Console(soft_wrap=True, highlight=False)
@@ -149,8 +149,4 @@ def _write(path: Path | None, facts: dict[str, Any], figures: dict[str, Any]) ->
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except OutfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(app)

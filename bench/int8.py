@@ -6,7 +6,6 @@ python bench/int8.py --run runs/demo    a run of yours, whose items' accuracy me
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,20 +17,22 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from bench.parity import psnr
-from bench.spec import feeds_of
-from bench.subject import complete, untrained_run
-from engines.engine import Arrays, Engine
-from engines.store import open_engine
-from export.graphs import makings
-from outfitgan.data.outfits import open_outfits
-from outfitgan.errors import OutfitError, UnsupportedError
+from bench.subject import untrained_run
+from engines.engine import Engine
+from engines.registry import open_engine
+from export.parity import psnr
+from outfitgan.contracts import Arrays
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.errors import UnsupportedError
 from outfitgan.evaluation.metrics.ssim import ssim
-from outfitgan.folders import RunFolder
+from outfitgan.model_graphs import item_graphs
+from outfitgan.program import print_error, run_program
+from outfitgan.run_folder import RunFolder
 from outfitgan.training.runs import Run
-from serving.pipeline import run_engines
+from serving.complete_run import complete_run
+from serving.run_pipeline import run_engines
 
-TARGETS = ("openvino", "onnxruntime")
+RUNTIMES = ("openvino", "onnxruntime")
 PRECISIONS = ("fp32", "int8")
 _WARM = 3  # calls before the clock is read
 
@@ -47,31 +48,31 @@ def main(
 ) -> None:
     """Compare INT8 engines with FP32 ones: PSNR and SSIM of items, and the latency of the first graph."""
     opened = Run.open(run) if run else untrained_run(Path("runs") / "bench-small", "small")
-    wanted = [(target, precision) for target in TARGETS for precision in PRECISIONS]
-    absent = complete(opened, threads, lambda text: print(text, file=sys.stderr), wanted, ("fp32",))
-    targets, requests = measurable(absent), held_out(opened, count)
-    print("| target | items | PSNR dB: mean | worst | SSIM: mean | worst | ms fp32 | ms int8 | ratio | middle half |")
+    wanted = [(runtime, precision) for runtime in RUNTIMES for precision in PRECISIONS]
+    absent = complete_run(opened, threads, print_error, wanted, ("fp32",))
+    runtimes, requests = measurable(absent), held_out(opened, count)
+    print("| runtime | items | PSNR dB: mean | worst | SSIM: mean | worst | ms fp32 | ms int8 | ratio | middle half |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for target in targets:
-        print(_line(opened, target, threads, requests, repeats), flush=True)
-    for (target, precision), reason in absent.items():
-        print(f"{target} {precision}: {reason}", file=sys.stderr)
+    for runtime in runtimes:
+        print(_line(opened, runtime, threads, requests, repeats), flush=True)
+    for (runtime, precision), reason in absent.items():
+        print_error(f"{runtime} {precision}: {reason}")
 
 
 def measurable(absent: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return the targets of which both precisions are there.
+    """Return the runtimes of which both precisions are there.
 
     Args:
-        absent: why an engine of a target in a precision is not.
+        absent: why an engine of a runtime in a precision is not.
 
     Raises:
-        UnsupportedError: if there is no such target.
+        UnsupportedError: if there is no such runtime.
 
     """
-    found = [target for target in TARGETS if not any((target, precision) in absent for precision in PRECISIONS)]
+    found = [runtime for runtime in RUNTIMES if not any((runtime, precision) in absent for precision in PRECISIONS)]
     if not found:
-        reasons = "; ".join(f"{target} {precision}: {reason}" for (target, precision), reason in absent.items())
-        raise UnsupportedError(f"No target here has both {' and '.join(PRECISIONS)} engines: {reasons}")
+        reasons = "; ".join(f"{runtime} {precision}: {reason}" for (runtime, precision), reason in absent.items())
+        raise UnsupportedError(f"No runtime here has both {' and '.join(PRECISIONS)} engines: {reasons}")
     return found
 
 
@@ -79,11 +80,11 @@ def held_out(run: Run, count: int) -> Requests:
     """Return what every generator's graph takes of `count` outfits of the test split, or of as many as there are."""
     model = run.config.model
     outfits = open_outfits(run.config.data, model.image_size, "test", run.config.training.seed)
-    requests: Requests = {making.contract.name: [] for making in makings(model)}
+    requests: Requests = {item_graph.contract.name: [] for item_graph in item_graphs(model)}
     for items in (outfits[index].items for index in range(min(count, len(outfits)))):
         masks = {kind: items[kind].mask[..., None] for kind in model.targets}
-        for making in makings(model):
-            requests[making.contract.name].append(feeds_of(making, items[model.source].image, masks))
+        for item_graph in item_graphs(model):
+            requests[item_graph.contract.name].append(item_graph.feeds(items[model.source].image, masks))
     return requests
 
 
@@ -107,12 +108,12 @@ def in_turns(engines: dict[str, Engine], feeds: Arrays, repeats: int) -> dict[st
     return {name: np.array(times) for name, times in taken.items()}
 
 
-def _line(run: Run, target: str, threads: int, requests: Requests, repeats: int) -> str:
+def _line(run: Run, runtime: str, threads: int, requests: Requests, repeats: int) -> str:
     pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
     times: dict[str, NDArray[np.float64]] = {}
     for graph, feeds in requests.items():
         with ExitStack() as stack:
-            folders = {precision: run_engines(RunFolder(run.folder), target, precision) for precision in PRECISIONS}
+            folders = {precision: run_engines(RunFolder(run.folder), runtime, precision) for precision in PRECISIONS}
             engines = {name: stack.enter_context(open_engine(found[graph], threads)) for name, found in folders.items()}
             for feed in feeds:
                 exact, rounded = (engines[precision].run(feed) for precision in PRECISIONS)
@@ -123,12 +124,8 @@ def _line(run: Run, target: str, threads: int, requests: Requests, repeats: int)
     fp32, int8 = (float(np.median(times[precision])) for precision in PRECISIONS)
     low, high = np.percentile(times["fp32"] / times["int8"], [25, 75])
     latency = f"{fp32:.1f} | {int8:.1f} | {fp32 / int8:.2f} | {low:.2f} to {high:.2f}"
-    return f"| {target} | {len(pairs)} | {accuracy} | {latency} |"
+    return f"| {runtime} | {len(pairs)} | {accuracy} | {latency} |"
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except OutfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(lambda: typer.run(main))

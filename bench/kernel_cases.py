@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outfitgan.ops.correlate import best_match, reference
+from outfitgan.ops.correlate.dispatch import best_match
+from outfitgan.ops.correlate.reference import reference
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 LIMITS = {"fp16": 2e-3, "bf16": 1.6e-2, "fp32": 2e-4}

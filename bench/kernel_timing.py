@@ -13,8 +13,8 @@ import torch
 from bench.kernel_cases import DTYPES, KernelCase
 from outfitgan.config import load_preset
 from outfitgan.errors import ConfigError, UnsupportedError
-from outfitgan.ops.correlate import Implementation, correlate
-from outfitgan.ops.tiles import Tiles, candidate_tiles
+from outfitgan.ops.correlate.dispatch import Implementation, correlate
+from outfitgan.ops.correlate.tiles import Tiles, candidate_tiles
 
 IMPLEMENTATIONS: dict[str, Implementation] = {"fused kernel": "fused", "sdpa": "sdpa", "unfused reference": "reference"}
 _CEILING_SIDE = 8192  # of the matrices whose product is the measured ceiling
@@ -74,7 +74,7 @@ def tune_case(case: KernelCase, repeats: int) -> dict[Tiles, float]:
     """Return the time of each of the kernel's tiles that the GPU takes, in milliseconds."""
     from triton.runtime.errors import OutOfResources, PTXASError
 
-    from outfitgan.ops.correlate_launch import launch_correlate
+    from outfitgan.ops.correlate.launch import launch_correlate
 
     inputs = case.inputs("cuda")
     warped = torch.empty_like(correlate(*inputs, case.temperature, "sdpa"))

@@ -6,10 +6,10 @@ python bench/numerics.py
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 
 from outfitgan.errors import OutfitError
+from outfitgan.program import run_program
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     # Read when the kernel language is imported, which the modules below put off to the first call.
     os.environ["TRITON_INTERPRET"] = "1"
     from bench.kernel_cases import check, check_cases
-    from outfitgan.ops.correlate import best_match, correlate
+    from outfitgan.ops.correlate.dispatch import best_match, correlate
 
     print("| case | dtype | temperature | worst error | limit | best match's weight |")
     print("|---|---|---|---|---|---|")
@@ -32,8 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OutfitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(main)

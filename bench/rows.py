@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from bench.spec import Images, Spec, images_of
-from export.graphs import makings
-from outfitgan.config import Config
-from outfitgan.folders import RunFolder
-from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient
-from serving.outfit import GeneratedOutfit
-from serving.pipeline import run_engines, run_pipeline
+from outfitgan.model_graphs import item_graphs
+
+if TYPE_CHECKING:
+    from outfitgan.config import Config
+    from outfitgan.generated_outfit import GeneratedOutfit
 
 Call = Callable[[], Images]
 Opener = Callable[[Spec], AbstractContextManager[Call]]
@@ -34,29 +33,31 @@ def torch_eager(spec: Spec) -> Iterator[Call]:
     import torch
 
     from export.modules import generator_modules, run_module
-    from outfitgan.training.networks import load_generator
     from outfitgan.training.runs import Run
+    from outfitgan.training.trained_networks import load_generator
 
     if spec.threads:
         torch.set_num_threads(spec.threads)
     run = Run.open(spec.run)
-    making = makings(run.config.model)[0]
-    module, feeds = generator_modules(load_generator(run))[making.contract.name], spec.feeds(making)
-    yield lambda: images_of(making, run_module(module, making.contract, feeds))
+    item_graph = item_graphs(run.config.model)[0]
+    module, feeds = generator_modules(load_generator(run))[item_graph.contract.name], spec.feeds(item_graph)
+    yield lambda: images_of(item_graph, run_module(module, item_graph.contract, feeds))
 
 
-def engine(target: str, precision: str) -> Opener:
+def engine(runtime: str, precision: str) -> Opener:
     """Return the row of one engine, one graph; boundary: engine."""
 
     @contextmanager
     def row(spec: Spec) -> Iterator[Call]:
-        from engines.store import open_engine
+        from engines.registry import open_engine
+        from outfitgan.run_folder import RunFolder
+        from serving.run_pipeline import run_engines
 
         run = RunFolder(spec.run)
-        making = makings(run.config().model)[0]
-        feeds = spec.feeds(making)
-        with open_engine(run_engines(run, target, precision)[making.contract.name], spec.threads) as opened:
-            yield lambda: images_of(making, opened.run(feeds))
+        item_graph = item_graphs(run.config().model)[0]
+        feeds = spec.feeds(item_graph)
+        with open_engine(run_engines(run, runtime, precision)[item_graph.contract.name], spec.threads) as opened:
+            yield lambda: images_of(item_graph, opened.run(feeds))
 
     return row
 
@@ -64,6 +65,9 @@ def engine(target: str, precision: str) -> Opener:
 @contextmanager
 def outfit_in_process(spec: Spec) -> Iterator[Call]:
     """Three items and the compatibility with the ensemble's own steps; boundary: process (arrays, no server)."""
+    from outfitgan.run_folder import RunFolder
+    from serving.run_pipeline import run_pipeline
+
     source, masks = spec.source(), spec.masks()
     with run_pipeline(RunFolder(spec.run), "openvino", "fp32", spec.threads) as pipeline:
         yield lambda: _images(pipeline.generate(source, masks, list(masks)))
@@ -74,6 +78,8 @@ def served_arrays(protocol: str, *kinds: ItemKind) -> Opener:
 
     @contextmanager
     def row(spec: Spec) -> Iterator[Call]:
+        from serving.client.outfit_client import OutfitClient
+
         source, masks = spec.source(), {k: mask for k, mask in spec.masks().items() if not kinds or k in kinds}
         with OutfitClient(spec.server if protocol == "grpc" else spec.server_http, protocol) as client:
             yield lambda: _images(client.generate(source, masks, list(masks)))
@@ -84,6 +90,9 @@ def served_arrays(protocol: str, *kinds: ItemKind) -> Opener:
 @contextmanager
 def served_files(spec: Spec) -> Iterator[Call]:
     """The ensemble `outfit_encoded` over gRPC; boundary: client (files out to decoded images in)."""
+    from outfitgan.images import encode_png
+    from serving.client.outfit_client import OutfitClient
+
     file, files = encode_png(spec.source()), {kind: encode_png(mask) for kind, mask in spec.masks().items()}
     with OutfitClient(spec.server) as client:
         yield lambda: _images(client.generate_encoded(file, files, list(files)))
@@ -106,14 +115,14 @@ class Row:
     title: str
     boundary: str
     open: Opener
-    needs: tuple[str, str] | None = ("openvino", "fp32")  # target and precision of the engines it runs
+    needs: tuple[str, str] | None = ("openvino", "fp32")  # runtime and precision of the engines it runs
     served: bool = False
     preset: str | None = None  # measured on an untrained run of its own, and not on the benchmark's
     outfits: Callable[[Config], int] | None = None  # that a call goes through, where that is what is asked
 
 
-def _engine_row(target: str, precision: str) -> Row:
-    return Row(f"{target} {precision}", ONE_GRAPH, engine(target, precision), needs=(target, precision))
+def _engine_row(runtime: str, precision: str) -> Row:
+    return Row(f"{runtime} {precision}", ONE_GRAPH, engine(runtime, precision), needs=(runtime, precision))
 
 
 def _batch(config: Config) -> int:

@@ -12,11 +12,11 @@ from bench.spec import Images, Spec
 from outfitgan.data.augmentation import FlipAndShift, augmentation_of
 from outfitgan.training.batches import Batches
 from outfitgan.training.device import accelerator_for
-from outfitgan.training.networks import load_classifier
-from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.training.optimisation import as_floats
+from outfitgan.training.outfit_trainer import OutfitTrainer
 from outfitgan.training.runs import Run
-from outfitgan.training.steps import as_floats
 from outfitgan.training.train import open_split, perceptual_features
+from outfitgan.training.trained_networks import load_classifier
 
 GATHERED = 8
 """Outfits that one call of `gathering` or `augmenting` takes from the store."""

@@ -17,13 +17,19 @@ from outfitgan.errors import OutfitError
 
 def main(path: Path) -> None:
     """Run the row that the spec file names; write <spec>.out.json and <spec>.npz, or the reason why not."""
-    order = json.loads(path.read_text(encoding="utf-8"))
-    spec = Spec(Path(order["run"]), Path(order["inputs"]), order["threads"], order["server"], order["server_http"])
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    spec = Spec(
+        Path(settings["run"]),
+        Path(settings["inputs"]),
+        settings["threads"],
+        settings["server"],
+        settings["server_http"],
+    )
     answer = path.with_suffix(".out.json")
     began = time.perf_counter()
     try:
-        with ROWS[order["row"]].open(spec) as call:
-            timing = measure(call, time.perf_counter() - began, order["requests"], order["repeats"])
+        with ROWS[settings["row"]].open(spec) as call:
+            timing = measure(call, time.perf_counter() - began, settings["requests"], settings["repeats"])
             if made := call():
                 np.savez(path.with_suffix(".npz"), **made)
     except OutfitError as error:

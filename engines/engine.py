@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Any, Self
-
-from numpy.typing import NDArray
+from typing import Self
 
 from engines.manifest import EngineManifest
-from export.contract import GraphContract
+from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.errors import EngineError
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Engine(ABC):
     """A loaded engine; one caller at a time. Use it in a `with` block, or call `close`."""
 
-    def __init__(self, manifest: EngineManifest) -> None:
+    def __init__(
+        self,
+        manifest: EngineManifest,  # of its folder
+    ) -> None:
         self.manifest = manifest
         self._closed = False
 

@@ -1,13 +1,12 @@
-"""What the CPU targets share: the processor's name, the precisions they refuse, and that there is nothing to choose."""
+"""What the CPU runtimes share: the processor's name, and which graphs they refuse."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from outfitgan.errors import ConfigError, UnsupportedError
+from outfitgan.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from export.exported import ExportedGraph
@@ -23,20 +22,13 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def require_graph(graph: ExportedGraph, target: str, precision: str, wanted: str) -> None:
+def require_graph(graph: ExportedGraph, runtime: str, precision: str, wanted: str) -> None:
     """Raise UnsupportedError for precision fp16, which a CPU computes in FP32, or a graph that is not `wanted`."""
     if precision == "fp16":
         raise UnsupportedError(
-            f"{target} computes FP16 as FP32 on a CPU; use fp32 here, and fp16 on a GPU with tensorrt."
+            f"{runtime} computes FP16 as FP32 on a CPU; use fp32 here, and fp16 on a GPU with tensorrt."
         )
     if graph.precision != wanted:
         raise UnsupportedError(
-            f"{target} {precision} takes the {wanted} graph of {graph.name}, not the {graph.precision} one; export it."
+            f"{runtime} {precision} takes the {wanted} graph of {graph.name}, not the {graph.precision} one; export it."
         )
-
-
-def no_options(choices: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """Return no options; raise ConfigError if there are `choices`."""
-    if choices:
-        raise ConfigError(f"The target {target} has no option {', '.join(choices)}, nor any other; leave it out.")
-    return {}

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.contract import GraphContract
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import EngineError, GraphError
 from outfitgan.files import atomic_write, sha256_of
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""1 called the runtime `target`."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class EngineManifest:
 
     contract: GraphContract
     graph_sha256: str
-    target: str  # onnxruntime, openvino, tensorrt
+    runtime: str  # onnxruntime, openvino, tensorrt, ...
     precision: str  # fp32, bf16, fp16
     files: dict[str, str]  # file name -> SHA-256
     versions: dict[str, str]
@@ -39,8 +40,8 @@ class EngineManifest:
     profile: Profile
     parity: dict[str, dict[str, float]]  # output -> figures, against onnxruntime on the graph
     key: str  # SHA-256 of everything that fixes the engine
-    options: dict[str, Any] = field(default_factory=dict)  # the target's own choices
-    details: dict[str, Any] = field(default_factory=dict)  # what the target has to say of what it built
+    options: dict[str, Any] = field(default_factory=dict)  # the runtime's own choices
+    details: dict[str, Any] = field(default_factory=dict)  # what the runtime records of what it built
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
@@ -63,7 +64,7 @@ class EngineManifest:
 
 def _check_types(fields: dict[str, Any]) -> None:
     """Raise ValueError if a field has another type than `EngineManifest` says, or `files` names no file of a folder."""
-    for name in ("graph_sha256", "target", "precision", "key"):
+    for name in ("graph_sha256", "runtime", "precision", "key"):
         if not isinstance(fields[name], str):
             raise ValueError(f"{name} is not a text")
     for name in ("files", "versions", "device", "parity", "options", "details"):

@@ -1,101 +1,65 @@
-"""The runner of a plan: numpy, TensorRT and PyCUDA, nothing else; CUDA graphs where cuda-bindings is there as well.
-
-Held against TensorRT's official bindings; no plan has been run by it here.
-"""
+"""The interface of every runtime: what builds engines of graphs, and opens them."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import tensorrt as trt
-
-from engines.cuda import Gpu
-from engines.engine import Arrays, Engine
-from engines.lane import Lane
+from engines.engine import Engine
 from engines.manifest import EngineManifest
-from engines.tensorrt_log import process_log, started
-from export.contract import GraphContract
-from outfitgan.errors import EngineError
+from engines.settings import BuildSettings
+from outfitgan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from export.exported import ExportedGraph
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A plan in memory, with what must live as long as it does."""
+class Runtime(ABC):
+    """One way to run graphs, as OpenVINO on a CPU or TensorRT on a GPU."""
 
-    engine: trt.ICudaEngine
-    runtime: trt.Runtime
+    name: ClassVar[str]
+    graph_precisions: ClassVar[Mapping[str, str]]
+    """Precision of an engine -> that of the graph it is built from."""
 
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what builds and runs the engine."""
 
-def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
-    """Deserialise a plan.
+    @abstractmethod
+    def device(self) -> dict[str, str]:
+        """Return the device's name and what else identifies it."""
 
-    Args:
-        plan: the file's bytes.
-        name: what an error calls it.
-        host_code: whether the plan may bring code for the host, as version-compatible ones do: a matter of trust.
+    @abstractmethod
+    def build(self, graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
+        """Put the engine's files into `folder` and return what the manifest records of them besides.
 
-    Raises:
-        EngineError: if TensorRT cannot start here or refuses the plan.
+        Raises:
+            EngineError: if it cannot be built here.
 
-    """
-    runtime = started(trt.Runtime)
-    runtime.engine_host_code_allowed = host_code
-    engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        reason = process_log().reason()
-        raise EngineError(f"TensorRT refuses the plan of {name} ({reason}); build it again on this machine.")
-    return Plan(engine, runtime)
+        """
 
+    @abstractmethod
+    def open(self, folder: Path, manifest: EngineManifest, threads: int) -> Engine:
+        """Load the engine with `threads` threads (0: one a core); raise EngineError if it cannot run here."""
 
-class TensorrtEngine(Engine):
-    """A plan on the first GPU. `run` takes one caller at a time; `lane` gives other threads one of their own."""
-
-    def __init__(self, path: Path, manifest: EngineManifest) -> None:
-        super().__init__(manifest)
-        self._gpu = Gpu()
-        with self._gpu.current():
-            self._plan = load_plan(path.read_bytes(), str(path), bool(manifest.options.get("version_compatible")))
-            _check_boundary(self._plan.engine, manifest.contract)
-        self._lanes: list[Lane] = []
-        self.main = self.lane()
-
-    def lane(self) -> Lane:
-        """Return a further execution context with its own stream and memory; it is closed with the engine."""
-        lane = Lane(self._gpu, self._plan.engine, self.manifest)
-        self._lanes.append(lane)
-        return lane
-
-    def _infer(self, feeds: Arrays) -> Arrays:
-        return self.main.run(feeds)
-
-    def _release(self) -> None:
-        with ExitStack() as stack:  # whatever fails, the rest is released
-            stack.callback(self._drop_plan)
-            for lane in self._lanes:
-                stack.callback(lane.close)
-            self._lanes.clear()
-
-    def _drop_plan(self) -> None:
-        with self._gpu.current():
-            del self.main, self._plan  # contexts before the plan, the plan before its runtime
-
-
-def _check_boundary(engine: trt.ICudaEngine, contract: GraphContract) -> None:
-    """Raise EngineError if a plan does not take and give what the contract says, batch axis included."""
-    modes = {trt.TensorIOMode.INPUT: "takes", trt.TensorIOMode.OUTPUT: "gives"}
-    found = {}
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name
-        found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, tuple(engine.get_tensor_shape(name)))
-    expected = {spec.name: ("takes", spec.dtype, (-1, *spec.shape)) for spec in contract.inputs}
-    expected |= {spec.name: ("gives", spec.dtype, (-1, *spec.shape)) for spec in contract.outputs}
-    for name in sorted({*found, *expected}):
-        if found.get(name) != expected.get(name):
-            raise EngineError(
-                f"The plan of {contract.name} has {found.get(name, 'nothing')} as {name}, its manifest "
-                f"{expected.get(name, 'nothing')}; build the engine again."
+    def options(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every option of a build, `choices` in the place of defaults; raise ConfigError on an unknown one."""
+        if choices:
+            raise ConfigError(
+                f"The runtime {self.name} has no option {', '.join(choices)}, nor any other; leave it out."
             )
+        return {}
+
+    def required_device_fields(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the fields of `device` in which a machine must equal the one that built an engine to run it."""
+        return ()
+
+
+class RefittingRuntime(Runtime):
+    """A runtime that can put other weights into an engine."""
+
+    @abstractmethod
+    def refit(self, built: Path, manifest: EngineManifest, graph: ExportedGraph, folder: Path) -> None:
+        """Put into `folder` the engine in `built` with the weights of `graph`; raise EngineError if they do not fit."""

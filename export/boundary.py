@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from outfitgan.masks import THRESHOLD
 from outfitgan.networks.alignment import cells
 
 
@@ -27,7 +28,7 @@ def image_from_bytes(image: Tensor, dtype: torch.dtype) -> Tensor:
 
 def mask_from_bytes(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (B, 1, S, S) of 0 and 1 from uint8 (B, S, S, 1), thresholded at 128."""
-    return (mask.float() >= 128).permute(0, 3, 1, 2).to(dtype)  # (B, 1, S, S)
+    return (mask.float() >= THRESHOLD).permute(0, 3, 1, 2).to(dtype)  # (B, 1, S, S)
 
 
 def bytes_from_image(image: Tensor) -> Tensor:
@@ -49,7 +50,10 @@ def _dtype_of(network: nn.Module) -> torch.dtype:
 class GeneratorGraph(nn.Module):
     """SOURCE and MASK to IMAGE."""
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,  # maps source and mask to an image
+    ) -> None:
         super().__init__()
         self.generator = generator
 
@@ -63,7 +67,10 @@ class GeneratorGraph(nn.Module):
 class OutfitGraph(nn.Module):
     """SOURCE and a mask a target to an image a target: one generator for all kinds."""
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,  # maps source and masks to every target's image
+    ) -> None:
         super().__init__()
         self.generator = generator
 
@@ -78,7 +85,10 @@ class OutfitGraph(nn.Module):
 class MaskGraph(nn.Module):
     """SOURCE to MASK."""
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,  # maps source to a silhouette's logits
+    ) -> None:
         super().__init__()
         self.generator = generator
 
@@ -90,7 +100,10 @@ class MaskGraph(nn.Module):
 class AlignmentGraph(nn.Module):
     """SOURCE and MASK to WARPED, MATCH and WEIGHT."""
 
-    def __init__(self, alignment: nn.Module) -> None:
+    def __init__(
+        self,
+        alignment: nn.Module,  # an `Aligner`
+    ) -> None:
         super().__init__()
         self.alignment = alignment
 
@@ -106,7 +119,10 @@ class AlignmentGraph(nn.Module):
 class CollocationGraph(nn.Module):
     """Four images in collocation order to COMPATIBILITY."""
 
-    def __init__(self, collocation: nn.Module) -> None:
+    def __init__(
+        self,
+        collocation: nn.Module,  # maps outfits to logits
+    ) -> None:
         super().__init__()
         self.collocation = collocation
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from export.graphs import Making
 from outfitgan.config import Config
-from outfitgan.data.store import open_store
+from outfitgan.contracts import Arrays
+from outfitgan.data.outfit_store import open_store
 from outfitgan.errors import ConfigError
 from outfitgan.items import ItemKind, Outfit
-
-Feeds = dict[str, NDArray[Any]]
+from outfitgan.model_graphs import ItemGraph
+from outfitgan.progress import Progress, no_progress
 
 OUTFITS = 16
 """How many an export calibrates on if nothing is said: more give no more PSNR; four give 5 to 7 dB less on adversarial
@@ -30,8 +29,8 @@ CHECKED = 4
 class Samples:
     """Real inputs of one graph, each at batch 1; no outfit is on both sides."""
 
-    shown: list[Feeds]  # ranges are taken from these
-    unseen: list[Feeds]  # parity is measured on these, besides adversarial inputs
+    shown: list[Arrays]  # ranges are taken from these
+    unseen: list[Arrays]  # parity is measured on these, besides adversarial inputs
     record: dict[str, Any]  # which outfits were shown, and a digest of their pixels as the graph got them
 
 
@@ -43,25 +42,23 @@ class Calibration:
     shown: tuple[Outfit, ...]
     unseen: tuple[Outfit, ...]
 
-    def samples(self, making: Making) -> Samples:
+    def samples(self, item_graph: ItemGraph) -> Samples:
         """Return the outfits as a graph takes them."""
-        shown = [self._feed(making, outfit) for outfit in self.shown]
+        shown = [self._feed(item_graph, outfit) for outfit in self.shown]
         names = [outfit.name for outfit in self.shown]
         record = {"count": len(names), "outfits": names, "sha256": _digest(shown)}
-        return Samples(shown, [self._feed(making, outfit) for outfit in self.unseen], record)
+        return Samples(shown, [self._feed(item_graph, outfit) for outfit in self.unseen], record)
 
-    def _feed(self, making: Making, outfit: Outfit) -> Feeds:
-        masks = {name: outfit.items[kind].mask[None, :, :, None] for name, kind in making.masks.items()}
-        return {"SOURCE": outfit.items[self.source].image[None], **masks}  # (1, S, S, C)
+    def _feed(self, item_graph: ItemGraph, outfit: Outfit) -> Arrays:
+        masks = {kind: item.mask[..., None] for kind, item in outfit.items.items()}  # (S, S, 1) each
+        return item_graph.feeds(outfit.items[self.source].image, masks)
 
 
-def open_calibration(
-    config: Config, count: int = OUTFITS, progress: Callable[[int, int], None] | None = None
-) -> Calibration:
+def open_calibration(config: Config, count: int = OUTFITS, progress: Progress = no_progress) -> Calibration:
     """Return `count` outfits to calibrate a run's graphs on, and a few more to check them on.
 
-    They are drawn from the store that the training decoded, which is decoded now if it is not there; `progress` then
-    hears of outfits done and of how many there are.
+    They are drawn from the store that the training decoded, which is decoded now if it is not there; `progress` is then
+    called after each outfit.
 
     Raises:
         ConfigError: if the training split has too few, or as `open_store`.
@@ -79,7 +76,7 @@ def open_calibration(
     return Calibration(config.model.source, tuple(outfits[:count]), tuple(outfits[count:]))
 
 
-def _digest(feeds: Sequence[Feeds]) -> str:
+def _digest(feeds: Sequence[Arrays]) -> str:
     digest = hashlib.sha256()
     for feed in feeds:
         for name, array in sorted(feed.items()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.contract import GraphContract
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import GraphError
 from outfitgan.files import atomic_write, sha256_of
 
@@ -56,7 +56,7 @@ class ExportedGraph:
         }
 
 
-def kept_precision(name: str, precision: str) -> str:
+def exported_precision(name: str, precision: str) -> str:
     """Return the precision of the graph called `name` in an export at `precision`: only what makes items is rounded.
 
     The SAM's graphs and the CCM are small, and their outputs are numbers that a person reads; a generator has a SAM
@@ -132,7 +132,7 @@ def find_graphs(folder: Path, precision: str, origin: str | None = None) -> dict
         raise GraphError(f"{_index_path(folder, precision)} is not readable; export the run again.") from error
     if origin is not None and written_from != origin:
         raise GraphError(f"The {precision} graphs in {folder} are of an earlier checkpoint; export the run again.")
-    graphs = {name: load_graph(graph_path(folder, name, kept_precision(name, precision))) for name in listed}
+    graphs = {name: load_graph(graph_path(folder, name, exported_precision(name, precision))) for name in listed}
     if altered := [name for name, graph in graphs.items() if graph.sha256 != listed[name]]:
         raise GraphError(f"{', '.join(altered)} in {folder} are of another export; export the run again.")
     return graphs

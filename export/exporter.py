@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -17,7 +15,6 @@ from onnxscript import optimizer
 from torch import nn
 
 from export.calibration import Calibration, Samples
-from export.contract import GraphContract
 from export.correlate_function import DOMAIN, correlate_function
 from export.exported import (
     BASES,
@@ -25,28 +22,28 @@ from export.exported import (
     PRECISIONS,
     ExportedGraph,
     drop_index,
+    exported_precision,
     graph_path,
-    kept_precision,
     save_index,
     save_sidecar,
 )
-from export.graphs import contracts_of, makings
+from export.graph_types import check_types
 from export.modules import run_module, run_modules
-from export.parity import Arrays, measure, parity_feeds, shortfalls
+from export.onnx_runner import onnx_runner
+from export.parity import measure, parity_feeds, shortfalls
 from export.qdq import check_quantised
 from export.quantise import METHOD, quantise
 from export.traces import Traces
-from export.types import check_types
 from outfitgan.config import ModelConfig
+from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.errors import GraphError
 from outfitgan.files import partial_file, sha256_of
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import contracts_of, item_graphs
 from outfitgan.networks.architectures import OutfitGenerator
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.pix2pix import MaskGenerator
-
-Progress = Callable[[str, int, int], None]
-"""Called with a graph's name, its number from 1 and how many there are, when the graph is written."""
+from outfitgan.progress import Progress, no_progress
 
 
 def export_run(
@@ -56,11 +53,11 @@ def export_run(
     model: ModelConfig,
     output: Path,
     precisions: Sequence[str] = FLOATS,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,  # called when a graph is written
     origin: str = "",
     calibration: Calibration | None = None,  # what an INT8 export needs
 ) -> list[ExportedGraph]:
-    """Export every graph of a run into `output`: those of `export.graphs`.
+    """Export every graph of a run into `output`: those of `outfitgan.model_graphs`.
 
     Raises:
         GraphError: if a graph is out of tolerance, or the networks are not those of `model`; the export then counts as
@@ -73,8 +70,12 @@ def export_run(
         drop_index(output, precision)
     modules = run_modules(generator, collocation, mask_generators)
     contracts = contracts_of(model, modules)
-    samples = {making.contract.name: calibration.samples(making) for making in makings(model)} if calibration else {}
-    kept = {name: dict.fromkeys(kept_precision(name, precision) for precision in precisions) for name in contracts}
+    samples = (
+        {item_graph.contract.name: calibration.samples(item_graph) for item_graph in item_graphs(model)}
+        if calibration
+        else {}
+    )
+    kept = {name: dict.fromkeys(exported_precision(name, precision) for precision in precisions) for name in contracts}
     traces, exported = Traces(), {}
     for name, contract in contracts.items():
         references = _references(modules[name], parity_feeds(contract), contract)
@@ -82,10 +83,11 @@ def export_run(
             path = graph_path(output, name, precision)
             graph = _export(modules[name], contract, precision, path, traces, references, samples.get(name))
             exported[name, precision] = graph
-            if progress:
-                progress(f"{name}.{precision}", len(exported), sum(map(len, kept.values())))
+            progress(f"{name}.{precision}", len(exported), sum(map(len, kept.values())))
     for precision in precisions:
-        save_index(output, precision, [exported[name, kept_precision(name, precision)] for name in contracts], origin)
+        save_index(
+            output, precision, [exported[name, exported_precision(name, precision)] for name in contracts], origin
+        )
     return list(exported.values())
 
 
@@ -171,16 +173,10 @@ def _checked_parity(
     path: Path,
     contract: GraphContract,
     precision: str,
-    feeds: Sequence[dict[str, np.ndarray[Any, Any]]],
+    feeds: Sequence[Arrays],
     references: Sequence[Arrays],
 ) -> dict[str, dict[str, float]]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [spec.name for spec in contract.outputs]
-
-    def run(feeds: dict[str, np.ndarray[Any, Any]]) -> Arrays:
-        return dict(zip(names, session.run(names, feeds), strict=True))
-
-    figures = measure(references, run, feeds, contract)
+    figures = measure(references, onnx_runner(path, contract), feeds, contract)
     missed = shortfalls(figures, contract, precision)
     if missed:
         raise GraphError(f"The {precision} graph {contract.name} is out of tolerance against torch: {missed}.")

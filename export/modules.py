@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
-from export.contract import GraphContract
+from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.items import ItemKind
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.networks.collocation import CollocationClassifier
@@ -29,15 +27,13 @@ def run_modules(
 
 
 def generator_modules(generator: OutfitGenerator) -> dict[str, nn.Module]:
-    """Return a boundary module for each graph that makes items; `export.graphs.makings` says what each takes."""
+    """Return a boundary module for each graph that makes items; `item_graphs` has what each takes."""
     if isinstance(generator, SharedGenerator):
         return {"generator_outfit": OutfitGraph(generator)}
     return {f"generator_{kind}": GeneratorGraph(generator.items[kind]) for kind in generator.targets}
 
 
-def run_module(
-    module: nn.Module, contract: GraphContract, feeds: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
+def run_module(module: nn.Module, contract: GraphContract, feeds: Arrays) -> Arrays:
     """Return a boundary module's outputs by name, computed by torch."""
     with torch.inference_mode():
         found = module(*(torch.from_numpy(feeds[spec.name]) for spec in contract.inputs))

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract import GraphContract, TensorSpec
+from outfitgan.contracts import Arrays, GraphContract, TensorSpec
 from outfitgan.errors import GraphError
 
-Arrays = Mapping[str, NDArray[Any]]
-Runner = Callable[[dict[str, NDArray[Any]]], Arrays]
+Runner = Callable[[Arrays], Arrays]
+"""Maps a graph's inputs to its outputs."""
 
 IDENTICAL_DB = 200.0
 """The PSNR given to identical arrays, and negated to values that are not finite; JSON has no infinity."""
@@ -45,7 +45,7 @@ class Parity:
     agreement: float  # share of equal elements; of an index output, share of equal cells among the clear ones
 
     def within(self, tolerance: Tolerance) -> bool:
-        """Say whether the tolerance is met and every value is finite."""
+        """Return whether the tolerance is met and every value is finite."""
         return not self.shortfall(tolerance)
 
     def shortfall(self, tolerance: Tolerance) -> str:
@@ -161,6 +161,11 @@ def _compare(
     )
 
 
+def psnr(reference: NDArray[Any], actual: NDArray[Any], peak: float = 255) -> float:
+    """Return the peak signal-to-noise ratio in dB; IDENTICAL_DB if the arrays are equal."""
+    return _psnr(np.abs(reference.astype(np.float64) - actual), peak)
+
+
 def _psnr(difference: NDArray[np.float64], ceiling: float) -> float:
     """Return the PSNR within +-IDENTICAL_DB."""
     with np.errstate(over="ignore"):  # beyond FP64 is beyond the range as well
@@ -168,7 +173,7 @@ def _psnr(difference: NDArray[np.float64], ceiling: float) -> float:
     return IDENTICAL_DB if error == 0 else max(-IDENTICAL_DB, min(IDENTICAL_DB, -10 * math.log10(error)))
 
 
-def adversarial_inputs(contract: GraphContract, batch: int, seed: int) -> list[tuple[str, dict[str, NDArray[Any]]]]:
+def adversarial_inputs(contract: GraphContract, batch: int, seed: int) -> list[tuple[str, Arrays]]:
     """Return feeds of `batch` rows that together hold random, one-pixel, empty, full, all-black and all-white rows.
 
     Each comes with a label naming its rows. The first feed begins with a random row.
@@ -179,9 +184,7 @@ def adversarial_inputs(contract: GraphContract, batch: int, seed: int) -> list[t
     return [(" + ".join(label for label, _ in chunk), _stack([row for _, row in chunk])) for chunk in chunks]
 
 
-def _rows(
-    contract: GraphContract, generator: np.random.Generator
-) -> Iterator[tuple[str, dict[str, NDArray[np.uint8]]]]:
+def _rows(contract: GraphContract, generator: np.random.Generator) -> Iterator[tuple[str, Arrays]]:
     images = [spec for spec in contract.inputs if spec.shape[-1] == 3]
     masks = [spec for spec in contract.inputs if spec.shape[-1] == 1]
     cases: list[tuple[str, int | None, str]] = [
@@ -212,18 +215,18 @@ def _mask(spec: TensorSpec, silhouette: str, generator: np.random.Generator) -> 
     return mask
 
 
-def _stack(rows: list[dict[str, NDArray[np.uint8]]]) -> dict[str, NDArray[Any]]:
+def _stack(rows: list[Arrays]) -> Arrays:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def parity_feeds(contract: GraphContract, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
+def parity_feeds(contract: GraphContract, seed: int = 0) -> list[Arrays]:
     """Return one feed at batch 1, one at 2 and every adversarial row at the largest batch."""
     small = [adversarial_inputs(contract, batch, seed)[0][1] for batch in (1, 2)]
     return small + [feeds for _, feeds in adversarial_inputs(contract, contract.max_batch, seed)]
 
 
 def measure(
-    references: Sequence[Arrays], run: Runner, feeds: Sequence[dict[str, NDArray[Any]]], contract: GraphContract
+    references: Sequence[Arrays], run: Runner, feeds: Sequence[Arrays], contract: GraphContract
 ) -> dict[str, Parity]:
     """Run every feed and return each output's worst parity with its reference."""
     worst: dict[str, Parity] = {}

@@ -92,7 +92,7 @@ def _read(
 
 
 def _is_zero(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> bool:
-    """Say whether a rounding's zero point is the INT8 0."""
+    """Return whether a rounding's zero point is the INT8 0."""
     tensor = tensors.get(node.input[2]) if len(node.input) > 2 else None
     if tensor is None or tensor.data_type != TensorProto.INT8:
         return False

@@ -22,8 +22,8 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
-from export.calibration import Feeds
 from export.qdq import OUTPUT_RANGES, ZERO, drop_unread
+from outfitgan.contracts import Arrays
 from outfitgan.errors import GraphError
 
 PERCENTILE = 99.99
@@ -35,7 +35,7 @@ METHOD = f"percentile {PERCENTILE}"
 _LEVELS = 127  # symmetric: -127 to 127
 
 
-def quantise(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> onnx.ModelProto:
+def quantise(model: onnx.ModelProto, feeds: Iterable[Arrays]) -> onnx.ModelProto:
     """Return `model` with both operands of every convolution rounded to INT8.
 
     Args:
@@ -52,14 +52,14 @@ def quantise(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> onnx.ModelProto:
         if node.op_type == "Conv":
             writer.add_convolution(node, ranges[node.input[0]])
         else:
-            writer.made.graph.node.append(node)
-    drop_unread(writer.made.graph)
+            writer.model.graph.node.append(node)
+    drop_unread(writer.model.graph)
     reach = {node.output[0]: ranges[node.output[0]] for node in model.graph.node if node.op_type == "Conv"}
-    writer.made.metadata_props.append(onnx.StringStringEntryProto(key=OUTPUT_RANGES, value=json.dumps(reach)))
-    return writer.made
+    writer.model.metadata_props.append(onnx.StringStringEntryProto(key=OUTPUT_RANGES, value=json.dumps(reach)))
+    return writer.model
 
 
-def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> dict[str, float]:
+def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Arrays]) -> dict[str, float]:
     """Return how far from 0 the values reach that convolutions read and give, by tensor, the farthest left out."""
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):  # onnxruntime prints its progress
         path = Path(scratch) / "model.onnx"
@@ -80,21 +80,27 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> dict[str, f
 class _Reader:
     """One feed, as onnxruntime's calibrators read them."""
 
-    def __init__(self, feed: Feeds) -> None:
+    def __init__(
+        self,
+        feed: Arrays,  # of one outfit
+    ) -> None:
         self._left = [feed]
 
-    def get_next(self) -> Feeds | None:
+    def get_next(self) -> Arrays | None:
         """Return the feed, then None."""
         return self._left.pop() if self._left else None
 
 
 class _Writer:
-    """A graph in the making, node by node."""
+    """A graph that is being written, node by node."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.made = onnx.ModelProto()
-        self.made.CopyFrom(model)
-        del self.made.graph.node[:]
+    def __init__(
+        self,
+        model: onnx.ModelProto,  # stays as it is
+    ) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        del self.model.graph.node[:]
         self._weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self._rounded: set[str] = set()
         self._add(ZERO, np.array(0, np.int8))
@@ -109,8 +115,8 @@ class _Writer:
         if weight not in self._rounded:
             self._store(weight)
         self._rounded |= {data, weight}
-        self.made.graph.node.append(node)
-        self.made.graph.node[-1].input[:2] = [f"{data}.rounded", f"{weight}.rounded"]
+        self.model.graph.node.append(node)
+        self.model.graph.node[-1].input[:2] = [f"{data}.rounded", f"{weight}.rounded"]
 
     def _round(self, data: str, scale: NDArray[Any]) -> None:
         self._add(f"{data}.scale", scale)
@@ -127,10 +133,10 @@ class _Writer:
         self._node("DequantizeLinear", [f"{weight}.int8", f"{weight}.scale"], f"{weight}.rounded", axis=0)
 
     def _add(self, name: str, array: NDArray[Any]) -> None:
-        self.made.graph.initializer.append(numpy_helper.from_array(array, name))
+        self.model.graph.initializer.append(numpy_helper.from_array(array, name))
 
     def _node(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> None:
-        self.made.graph.node.append(helper.make_node(kind, inputs, [output], output, axis=axis))
+        self.model.graph.node.append(helper.make_node(kind, inputs, [output], output, axis=axis))
 
 
 def _scale(reach: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

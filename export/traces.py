@@ -13,8 +13,8 @@ import onnx
 import torch
 from torch import nn
 
-from export.contract import GraphContract
 from export.correlate_function import OPSET
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import GraphError
 
 _EXAMPLE_BATCH = 2  # a batch of one would be taken for a constant

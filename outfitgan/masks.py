@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from outfitgan.patches import Numbers, Region
 
-THRESHOLD = 128  # the level from which a pixel belongs to the item, as in the exported graphs
+THRESHOLD = 128
+"""The level from which a mask's pixel belongs to the item, everywhere: in the exported graphs too."""
 
 # Shares of the largest outline's area, its holes included: that area survives the cleaning, so cleaning twice changes
 # nothing. JPEG at quality 10 leaves specks of up to 0.25 % and pinholes of up to 0.1 %, both in small masks.
@@ -63,7 +64,12 @@ def clean_mask(levels: NDArray[np.uint8], label: str, kind: ItemKind | None = No
     region = _without_specks(region, outlines, subject, notes)
     region = _without_pinholes(region, whole, subject, notes)
     notes.extend(_warnings(region, whole, subject, kind))
-    return CleanedMask(np.where(region, np.uint8(255), np.uint8(0))[..., None], tuple(notes))
+    return CleanedMask(levels_of(region)[..., None], tuple(notes))
+
+
+def levels_of(region: Region) -> NDArray[np.uint8]:
+    """Return a mask (...) of 255 where `region` (...) is the item and 0 elsewhere."""
+    return np.where(region, np.uint8(255), np.uint8(0))
 
 
 def require_mask(mask: NDArray[np.uint8], label: str) -> None:

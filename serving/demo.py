@@ -7,31 +7,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engines.store import EngineStore
+from engines.engine_store import EngineStore
 from export.exporter import export_run
 from outfitgan.config import load_preset
 from outfitgan.data.examples import write_examples
 from outfitgan.errors import RunError
 from outfitgan.files import atomic_write
-from outfitgan.folders import RunFolder
-from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
+from outfitgan.run_folder import RunFolder
 from outfitgan.training.runs import Run
 from outfitgan.training.train import train_run
-from serving.client import OutfitClient
+from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
+from serving.client.outfit_client import OutfitClient
 from serving.generation import generate_here, generate_served
-from serving.pipeline import run_engines, run_graphs, run_pipeline
-from serving.repository import assemble
+from serving.repository.assemble import assemble
 from serving.request import read_request
-from serving.server import TritonServer
+from serving.run_pipeline import exported_graphs, run_engines, run_pipeline
+from serving.server.triton_server import TritonServer
 
 _MARK = "demo.txt"  # only a folder with this file is ever replaced
-_TARGET, _PRECISION = "openvino", "fp32"
+_RUNTIME, _PRECISION = "openvino", "fp32"
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def run_demo(folder: Path, preset: str, say: Say) -> None:
-    """Train, export, build, assemble, serve and generate into `folder`, saying each stage and its seconds."""
+def run_demo(folder: Path, preset: str, report: Report) -> None:
+    """Train, export, build, assemble, serve and generate into `folder`, reporting each stage and its seconds."""
     config = load_preset(preset)
     if (folder / _MARK).is_file():
         shutil.rmtree(folder)
@@ -43,17 +43,17 @@ def run_demo(folder: Path, preset: str, say: Say) -> None:
     stages: list[tuple[str, Callable[[], None]]] = [
         ("1/5 train the CCM, then the generators (perceptual loss at weight 0: nothing is downloaded)", _train(run)),
         ("2/5 export generators, SAMs and CCM to ONNX, checked against torch", _export(run)),
-        (f"3/5 build {_TARGET} {_PRECISION} engines, checked against ONNX", _build(run)),
+        (f"3/5 build {_RUNTIME} {_PRECISION} engines, checked against ONNX", _build(run)),
         ("4/5 assemble the Triton model repository", _assemble(run)),
-        ("5/5 start tritonserver, send one photo and three masks, stop it", _serve(run, say)),
+        ("5/5 start tritonserver, send one photo and three masks, stop it", _serve(run, report)),
     ]
     for title, stage in stages:
-        say(title)
+        report(title)
         started = time.perf_counter()
         stage()
-        say(f"    {time.perf_counter() - started:.0f} s")
-    say(f"Done in {time.perf_counter() - began:.0f} s. The outfit: {folder}/outfit/outfit.png")
-    say(f"Run {folder}, graphs {folder}/graphs, engines {folder}/engines, repository {folder}/repository.")
+        report(f"    {time.perf_counter() - started:.0f} s")
+    report(f"Done in {time.perf_counter() - began:.0f} s. The outfit: {folder}/outfit/outfit.png")
+    report(f"Run {folder}, graphs {folder}/graphs, engines {folder}/engines, repository {folder}/repository.")
 
 
 def _train(run: Run) -> Callable[[], None]:
@@ -72,7 +72,7 @@ def _export(run: Run) -> Callable[[], None]:
 def _build(run: Run) -> Callable[[], None]:
     def stage() -> None:
         folder = RunFolder(run.folder)
-        EngineStore(folder.engines).build_all(run_graphs(folder), _TARGET, _PRECISION)
+        EngineStore(folder.engines).build_all(exported_graphs(folder), _RUNTIME, _PRECISION)
 
     return stage
 
@@ -80,12 +80,12 @@ def _build(run: Run) -> Callable[[], None]:
 def _assemble(run: Run) -> Callable[[], None]:
     def stage() -> None:
         folder = RunFolder(run.folder)
-        assemble(run.config.model, run_engines(folder, _TARGET, _PRECISION), folder.repository)
+        assemble(run.config.model, run_engines(folder, _RUNTIME, _PRECISION), folder.repository)
 
     return stage
 
 
-def _serve(run: Run, say: Say) -> Callable[[], None]:
+def _serve(run: Run, report: Report) -> Callable[[], None]:
     def stage() -> None:
         model = run.config.model
         write_examples(run.config.data, model.image_size, "test", run.config.training.seed, 4, run.folder / "examples")
@@ -93,13 +93,13 @@ def _serve(run: Run, say: Say) -> Callable[[], None]:
         source = example / f"{model.source}.png"
         masks = {kind: example / f"{kind}_mask.png" for kind in model.targets}
         with TritonServer(run.folder / "repository", log=run.folder / "server.log") as server:
-            say(f"    server ready at {server.grpc_url}")
+            report(f"    server ready at {server.grpc_url}")
             with OutfitClient(server.grpc_url) as client:
                 request = read_request(source, masks, model.targets, client)
                 generate_served(client, request, run.folder / "outfit")  # the first request warms up
                 served = generate_served(client, request, run.folder / "outfit")
-        with run_pipeline(RunFolder(run.folder), _TARGET, _PRECISION) as pipeline:
+        with run_pipeline(RunFolder(run.folder), _RUNTIME, _PRECISION) as pipeline:
             generate_here(pipeline, request, run.folder / "outfit_in_process")
-        say(f"    served in {served['seconds']} s, compatibility {served['compatibility']:.2f}")
+        report(f"    served in {served['seconds']} s, compatibility {served['compatibility']:.2f}")
 
     return stage

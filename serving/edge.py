@@ -1,6 +1,6 @@
 """`python -m serving.edge`: an outfit on a box that has engines, and neither their run nor torch, onnx or a server.
 
-It imports numpy and Pillow, and what the engines' target imports: tensorrt and pycuda for plans.
+It imports numpy and Pillow, and what the engines' runtime imports: tensorrt and pycuda for plans.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from engines.folder import find_engines
+from engines.engine_folder import find_engines
 from engines.manifest import parse_manifest
-from outfitgan.errors import InputError, sentence
+from outfitgan.errors import InputError
 from outfitgan.items import ItemKind
-from serving.generation import check_output, generate_here, told
+from outfitgan.program import print_error, run_program, with_new_names
+from serving.generation import check_output, generate_here, summary
 from serving.in_process import OutfitPipeline
 from serving.request import parse_masks, read_request
 
 
 def edge_pipeline(
     root: Path,  # a run's engines folder, or a copy of it
-    target: str | None = None,  # None where `root` has engines of one target
+    runtime: str | None = None,  # None where `root` has engines of one runtime
     precision: str | None = None,  # None where it has one engine a graph
     threads: int = 0,  # an engine on a CPU; 0: all cores
 ) -> OutfitPipeline:
@@ -33,33 +34,26 @@ def edge_pipeline(
         GraphError: if they are not those of one whole run.
 
     """
-    folders = find_engines(root, target, precision)
+    folders = find_engines(root, runtime, precision)
     contracts = {name: parse_manifest(folder).contract for name, folder in folders.items()}
     return OutfitPipeline(contracts, folders, threads)
 
 
 def generate(options: argparse.Namespace) -> None:
-    """Make what the options ask for, and say so; raise OutfitError if it cannot be done."""
+    """Generate what the options request and print a summary; raise OutfitError if it cannot be done."""
     masks, kinds = parse_masks(options.mask), [ItemKind.parse(kind) for kind in options.only]
     check_output(options.output)
-    with edge_pipeline(options.engines, options.target, options.precision, options.threads) as pipeline:
+    with edge_pipeline(options.engines, options.runtime, options.precision, options.threads) as pipeline:
         request = read_request(options.source, masks, kinds, pipeline)
         _note(request.notes)
         result = generate_here(pipeline, request, options.output)
-    print(told(request, result, options.output))
+    print(summary(request, result, options.output))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; an expected error is one sentence on stderr and exit code 2."""
-    try:
-        generate(_parser().parse_args(arguments))
-    except Exception as error:
-        if (said := sentence(error)) is None:
-            raise
-        print(f"error: {said}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    current = with_new_names(sys.argv[1:] if arguments is None else arguments)
+    run_program(lambda: generate(_parser().parse_args(current)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     mask = "KIND=FILE, white silhouette on black, or KIND=auto; once an item; none: all are generated"
     parser.add_argument("--mask", action="append", default=[], metavar="KIND=FILE", help=mask)
     parser.add_argument("--only", action="append", default=[], metavar="KIND", help="make this kind; may be repeated")
-    parser.add_argument("--target", help="what runs the engines, where the folder has several")
+    parser.add_argument("--runtime", help="what runs the engines, where the folder has several")
     parser.add_argument("--precision", help="what they were built with, where the folder has several")
     parser.add_argument("--threads", type=_threads, default=0, help="an engine on a CPU; 0 takes every core")
     return parser
@@ -89,7 +83,7 @@ def _threads(text: str) -> int:
 
 def _note(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_error(f"note: {note}")
 
 
 if __name__ == "__main__":

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outfitgan.errors import InputError
-from outfitgan.evaluation.pictures import Correspondence, outfit_sheet
 from outfitgan.files import partial_folder
+from outfitgan.generated_outfit import GeneratedOutfit
 from outfitgan.images import encode_png
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from serving.outfit import GeneratedOutfit
-from serving.request import Place, Request
+from outfitgan.pictures import Correspondence, outfit_sheet
+from serving.request import OutfitService, Request
 
 if TYPE_CHECKING:
-    from serving.client import OutfitClient
+    from serving.client.outfit_client import OutfitClient
     from serving.in_process import OutfitPipeline
 
 
 def generate_here(pipeline: OutfitPipeline, request: Request, output: Path) -> dict[str, object]:
-    """Generate in this process and write the pictures; return what result.json says."""
+    """Generate in this process and write the pictures; return the content of result.json."""
     check_output(output)
     pipeline.open(request.masks)
     began = time.perf_counter()
@@ -34,7 +34,7 @@ def generate_here(pipeline: OutfitPipeline, request: Request, output: Path) -> d
 
 
 def generate_served(client: OutfitClient, request: Request, output: Path) -> dict[str, object]:
-    """Send the files to a server and write the pictures; return what result.json says."""
+    """Send the files to a server and write the pictures; return the content of result.json."""
     check_output(output)
     files = {kind: mask.file for kind, mask in request.masks.items()}
     began = time.perf_counter()
@@ -42,8 +42,8 @@ def generate_served(client: OutfitClient, request: Request, output: Path) -> dic
     return _write(made, request, client, output, time.perf_counter() - began)
 
 
-def told(request: Request, result: Mapping[str, object], output: Path) -> str:
-    """Return the sentence that says what was made."""
+def summary(request: Request, result: Mapping[str, object], output: Path) -> str:
+    """Return a sentence on what was generated."""
     score = "" if result["compatibility"] is None else f" Compatibility {result['compatibility']:.2f}."
     return f"Made {', '.join(request.masks)} in {result['seconds']} s.{score} Look at {output}/outfit.png."
 
@@ -55,11 +55,13 @@ def check_output(output: Path) -> None:
         raise InputError(f"{output} holds something else than an outfit; choose another --output.")
 
 
-def _write(made: GeneratedOutfit, request: Request, place: Place, output: Path, seconds: float) -> dict[str, object]:
+def _write(
+    made: GeneratedOutfit, request: Request, service: OutfitService, output: Path, seconds: float
+) -> dict[str, object]:
     masks = request.mask_pixels()
-    source_kind = next(kind for kind in COLLOCATION_ORDER if kind not in place.targets())
-    aligned = place.aligned_kinds()
-    found = {kind: place.align(kind, request.source, mask) for kind, mask in masks.items() if kind in aligned}
+    source_kind = next(kind for kind in COLLOCATION_ORDER if kind not in service.targets())
+    aligned = service.aligned_kinds()
+    found = {kind: service.align(kind, request.source, mask) for kind, mask in masks.items() if kind in aligned}
     correspondences = {kind: _correspondence(outputs) for kind, outputs in found.items()}
     sheet = outfit_sheet(request.source, source_kind, masks, made.images, made.compatibility, correspondences)
     generated = [kind for kind, mask in request.masks.items() if mask.generated]

@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine
-from engines.targets import open_engine
-from export.contract import GraphContract
-from export.graphs import mask_name
+from engines.registry import open_engine
+from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.errors import InputError
+from outfitgan.generated_outfit import GeneratedOutfit
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from serving.outfit import GeneratedOutfit
-from serving.roles import roles_of
-from serving.steps import finish, prepare, score
+from outfitgan.model_graphs import mask_name
+from serving.graph_roles import roles_of
+from serving.models.steps import finish, prepare, score
 
 
 class OutfitPipeline:
@@ -51,8 +50,8 @@ class OutfitPipeline:
         self._engines.clear()
 
     def open(self, targets: Collection[ItemKind]) -> None:
-        """Open the engines that making and aligning `targets` needs, which else happens when each is first needed."""
-        made = [maker.contract.name for maker in self._roles.makers if {*maker.images.values()} & {*targets}]
+        """Open the engines that generating and aligning `targets` needs; otherwise each is opened when first needed."""
+        made = [graph.contract.name for graph in self._roles.item_graphs if {*graph.images.values()} & {*targets}]
         aligned = [f"alignment_{kind}" for kind in self.aligned_kinds() if kind in targets]
         scored = ["collocation"] if set(targets) == set(self.targets()) else []
         for name in (*made, *aligned, *scored):
@@ -80,7 +79,7 @@ class OutfitPipeline:
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (S, S, 1) each
         targets: Sequence[ItemKind],
     ) -> GeneratedOutfit:
-        """Make the items in `targets`; the compatibility is scored when that is all of them.
+        """Generate the items in `targets`; the compatibility is scored when that is all of them.
 
         Raises:
             InputError: on a kind that this run does not make, or a mask that is missing or empty.
@@ -106,22 +105,20 @@ class OutfitPipeline:
         made: NDArray[np.uint8] = self._engine(f"mask_generator_{kind}").run({"SOURCE": source[None]})["MASK"][0]
         return made
 
-    def _items(
-        self, ready: dict[str, NDArray[Any]], targets: Collection[ItemKind]
-    ) -> dict[ItemKind, NDArray[np.uint8]]:
+    def _items(self, ready: Arrays, targets: Collection[ItemKind]) -> dict[ItemKind, NDArray[np.uint8]]:
         """Run the graphs that `targets` needs, each once."""
         images: dict[ItemKind, NDArray[np.uint8]] = {}
-        for maker in self._roles.makers:
-            wanted = {name: kind for name, kind in maker.images.items() if kind in targets}
+        for graph in self._roles.item_graphs:
+            wanted = {name: kind for name, kind in graph.images.items() if kind in targets}
             if not wanted:
                 continue
-            masks = {name: ready[mask_name(kind)] for name, kind in maker.masks.items()}
-            made = self._engine(maker.contract.name).run({"SOURCE": ready["SOURCE"], **masks})
+            masks = {name: ready[mask_name(kind)] for name, kind in graph.masks.items()}
+            made = self._engine(graph.contract.name).run({"SOURCE": ready["SOURCE"], **masks})
             for name, kind in wanted.items():
                 images[kind] = finish({"IMAGE": made[name], "MASK": ready[mask_name(kind)]})["IMAGE"]
         return images
 
-    def _compatibility(self, ready: dict[str, NDArray[Any]], images: Mapping[ItemKind, NDArray[np.uint8]]) -> float:
+    def _compatibility(self, ready: Arrays, images: Mapping[ItemKind, NDArray[np.uint8]]) -> float:
         outfit = {kind.name: images.get(kind, ready["SOURCE"]) for kind in COLLOCATION_ORDER}
         scored = self._engine("collocation").run(outfit)
         masks = {name: mask for name, mask in ready.items() if name.startswith("MASK_")}

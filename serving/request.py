@@ -1,4 +1,4 @@
-"""What a person asks for: a photo, and for each item to make a reference mask, from a file or generated."""
+"""A request for an outfit: a photo, and for each item to generate a reference mask, from a file or generated."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MaskChoice = Path | None
 """A mask's file, or None for one that is generated."""
 
 
-class Place(Protocol):
-    """Where outfits are made: the pipeline of this process, or a server's client."""
+class OutfitService(Protocol):
+    """What generates outfits: the pipeline of this process, or a server's client."""
 
     def targets(self) -> tuple[ItemKind, ...]:
-        """Return the kinds made there."""
+        """Return the kinds that it generates."""
 
     def image_size(self) -> int:
         """Return S."""
@@ -80,20 +80,20 @@ def read_request(
     source: Path,
     masks: Mapping[ItemKind, MaskChoice],  # empty: all that can be are generated
     only: Sequence[ItemKind],  # empty: every kind with a mask
-    place: Place,
+    service: OutfitService,
 ) -> Request:
-    """Read a request's files and generate the masks it leaves to `place`.
+    """Read a request's files and let `service` generate the masks it leaves out.
 
     A generated mask that is empty leaves its item out, with a note.
 
     Raises:
-        InputError: on the first file that cannot be used, or an item that cannot be made there.
+        InputError: on the first file that cannot be used, or an item that `service` cannot generate.
 
     """
-    chosen = _chosen(masks, only, place)
+    chosen = _chosen(masks, only, service)
     files = {kind: read_bytes(path) for kind, path in chosen.items() if path}
     data = read_bytes(source)
-    size = place.image_size()
+    size = service.image_size()
     loaded = {kind: load_mask(file, str(chosen[kind]), size, kind) for kind, file in files.items()}
     photo = load_image(data, str(source), size)
     notes = [*photo.notes, *(note for mask in loaded.values() for note in mask.notes)]
@@ -101,7 +101,7 @@ def read_request(
     for kind in chosen:
         if kind in loaded:
             made[kind] = ReferenceMask(loaded[kind].pixels, files[kind], generated=False)
-        elif (mask := _generated(kind, photo, place)) is not None:
+        elif (mask := _generated(kind, photo, service)) is not None:
             notes += [f"The mask of {kind} was generated from {source}.", *mask.notes]
             made[kind] = ReferenceMask(mask.pixels, encode_png(mask.pixels), generated=True)
         else:
@@ -114,9 +114,11 @@ def read_request(
     return Request(photo.pixels, data, made, tuple(notes))
 
 
-def _chosen(masks: Mapping[ItemKind, MaskChoice], only: Sequence[ItemKind], place: Place) -> dict[ItemKind, MaskChoice]:
+def _chosen(
+    masks: Mapping[ItemKind, MaskChoice], only: Sequence[ItemKind], service: OutfitService
+) -> dict[ItemKind, MaskChoice]:
     """Return where the mask of each item to make comes from; raise InputError if one cannot be made."""
-    kinds = place.mask_kinds()
+    kinds = service.mask_kinds()
     if not masks and not kinds:
         raise InputError(
             "No mask was given and there are no mask generators here: add --mask KIND=FILE for each item to make, "
@@ -124,8 +126,8 @@ def _chosen(masks: Mapping[ItemKind, MaskChoice], only: Sequence[ItemKind], plac
         )
     offered: Mapping[ItemKind, MaskChoice] = masks or dict.fromkeys(kinds)
     for kind in only or offered:
-        if kind not in place.targets():
-            raise InputError(f"Made here are {', '.join(place.targets())}, not {kind}; ask for those only.")
+        if kind not in service.targets():
+            raise InputError(f"Made here are {', '.join(service.targets())}, not {kind}; ask for those only.")
         if kind not in offered:
             raise InputError(f"There is no mask for {kind}; add --mask {kind}=FILE, or leave {kind} out with --only.")
         if offered[kind] is None and kind not in kinds:
@@ -136,9 +138,9 @@ def _chosen(masks: Mapping[ItemKind, MaskChoice], only: Sequence[ItemKind], plac
     return {kind: offered[kind] for kind in only or offered}
 
 
-def _generated(kind: ItemKind, source: LoadedImage, place: Place) -> LoadedImage | None:
+def _generated(kind: ItemKind, source: LoadedImage, service: OutfitService) -> LoadedImage | None:
     """Return the mask generated for `kind`, cleaned, or None if it is empty."""
-    soft = place.soft_mask(kind, source.pixels)
+    soft = service.soft_mask(kind, source.pixels)
     if soft.max() < THRESHOLD:
         return None
     cleaned = clean_mask(soft, f"generated for {kind}", kind)

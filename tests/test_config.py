@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outfitgan.config import DataConfig, load_config, load_preset, override, preset_names, save_config
-from outfitgan.data.outfits import open_outfits
+from outfitgan.data.open_outfits import open_outfits
 from outfitgan.errors import ConfigError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.training.train import chosen_config

@@ -15,7 +15,7 @@ from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.images import encode_png, load_mask
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.masks import CleanedMask, clean_mask
-from serving.steps import decode, prepare
+from serving.models.steps import decode, prepare
 
 SPECK, PINHOLE = 0.005, 0.002  # the shares that masks.py states
 BY_CORNERS = np.ones((3, 3))

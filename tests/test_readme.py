@@ -78,7 +78,7 @@ def test_every_block_of_the_kernels_page_runs_and_prints_its_tables(tmp_path: Pa
 def test_verbs_of_the_table_are_the_verbs_there_are() -> None:
     listed = re.findall(r"^\| `outfitgan ([\w-]+)`", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     helped = subprocess.run(
-        [sys.executable, "-c", "from outfitgan.cli import main; main()", "--help"],
+        [sys.executable, "-c", "from cli.main import main; main()", "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -19,7 +19,7 @@ class Draws:
 
     def __init__(
         self,
-        generator: torch.Generator,
+        generator: torch.Generator,  # of the whole batch's numbers, the same in every process
         process: int = 0,  # this process's number ...
         processes: int = 1,  # ... of so many, which take the batch's outfits in turn
     ) -> None:

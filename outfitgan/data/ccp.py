@@ -16,9 +16,10 @@ from PIL import Image
 from scipy.io import loadmat
 
 from outfitgan.data.ground import without_specks
-from outfitgan.data.outfits import check_index, check_split, fingerprint_of, split_by_hash
+from outfitgan.data.outfit_source import check_index, check_split, fingerprint_of, split_by_hash
 from outfitgan.errors import DataError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind, Outfit
+from outfitgan.masks import THRESHOLD, levels_of
 
 HOME = "https://github.com/bearpaw/clothing-co-parsing"
 LABELS: dict[ItemKind, tuple[str, ...]] = {
@@ -52,7 +53,12 @@ class CcpOutfits:
     Opening reads the split's annotations; photos are read when an outfit is asked for.
     """
 
-    def __init__(self, root: Path, size: int, split: str) -> None:
+    def __init__(
+        self,
+        root: Path,  # the published folder
+        size: int,  # side in pixels
+        split: str,  # train or test
+    ) -> None:
         check_split(split)
         self._root, self._size, self._split = root, size, split
         names = [name for name in _names(root) if split_by_hash(name.encode()) == split]
@@ -109,7 +115,7 @@ def _cut_out(kind: ItemKind, pixels: NDArray[np.uint8], region: NDArray[np.bool_
     # One filter for both, so that the image's edge fades to white just as the mask's fades to black.
     scaling = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
     small, soft = (np.asarray(Image.fromarray(array).resize((size, size), scaling)) for array in (image, mask))
-    return Item(kind, small, np.where(soft >= 128, np.uint8(255), np.uint8(0)))
+    return Item(kind, small, levels_of(soft >= THRESHOLD))
 
 
 def _names(root: Path) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from outfitgan.config import DataConfig
-from outfitgan.data.outfits import open_outfits
+from outfitgan.data.open_outfits import open_outfits
 from outfitgan.errors import DataError
-from outfitgan.evaluation.pictures import contact_sheet
 from outfitgan.files import partial_folder
 from outfitgan.images import encode_png
 from outfitgan.items import COLLOCATION_ORDER
+from outfitgan.pictures import contact_sheet
 
 
 def write_examples(data: DataConfig, size: int, split: str, seed: int, count: int, output: Path) -> Path:

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outfitgan.data.ground import NEAR_WHITE
+from outfitgan.data.drawing.pieces import dress
+from outfitgan.data.drawing.rule import RuleOutfits
+from outfitgan.data.drawing.style import Style, fabric_of
 from outfitgan.data.idx import read_idx
-from outfitgan.data.outfits import fingerprint_of, split_by_hash
-from outfitgan.data.pieces import dress
-from outfitgan.data.rule import RuleOutfits
-from outfitgan.data.style import Style, fabric_of
+from outfitgan.data.outfit_source import fingerprint_of, split_by_hash
 from outfitgan.errors import DataError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind
+from outfitgan.white_ground import PHOTO_GROUND
 
 HOME = "https://github.com/zalandoresearch/fashion-mnist"
 CLASSES: dict[ItemKind, tuple[int, ...]] = {
@@ -47,7 +47,14 @@ class FashionMnistOutfits(RuleOutfits):
 
     label = "fashion-mnist"
 
-    def __init__(self, root: Path, count: int, size: int, seed: int, split: str) -> None:
+    def __init__(
+        self,
+        root: Path,  # the published files' folder
+        count: int,  # outfits of this split
+        size: int,  # side in pixels
+        seed: int,  # other seeds give other outfits
+        split: str,  # train or test
+    ) -> None:
         super().__init__(count, size, seed, split)
         self._root, self._pairs = root, _pairs(root)
         self._pieces = _pieces(root, self._pairs, split)
@@ -89,7 +96,7 @@ def _pieces(root: Path, pairs: list[tuple[Path, Path]], split: str) -> dict[Item
     """Return the garments of `split` by kind, each (n, 28, 28)."""
     parts = [_read(*pair) for pair in pairs]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    visible = (images > 255 - NEAR_WHITE).mean(axis=(1, 2)) >= _MIN_CLOTH
+    visible = (images > 255 - PHOTO_GROUND).mean(axis=(1, 2)) >= _MIN_CLOTH
     usable = visible & np.array([split_by_hash(image.tobytes()) == split for image in images], bool)
     pieces = {kind: images[usable & np.isin(labels, CLASSES[kind])] for kind in COLLOCATION_ORDER}
     if lacking := [kind for kind, found in pieces.items() if not len(found)]:

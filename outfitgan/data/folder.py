@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outfitgan.data.outfits import SPLITS, check_index, check_split, fingerprint_of, split_by_hash
+from outfitgan.data.outfit_source import SPLITS, check_index, check_split, fingerprint_of, split_by_hash
 from outfitgan.data.photos import read_item
 from outfitgan.errors import DataError
 from outfitgan.files import sha256_of
@@ -43,7 +43,12 @@ class FolderOutfits:
 
     """
 
-    def __init__(self, root: Path, size: int, split: str) -> None:
+    def __init__(
+        self,
+        root: Path,  # one folder an outfit, or train/ and test/ of such
+        size: int,  # side in pixels
+        split: str,  # train or test
+    ) -> None:
         check_split(split)
         self._root, self._size, self._split = root, size, split
         divided = any((root / name).is_dir() for name in SPLITS)

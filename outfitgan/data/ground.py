@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, label
 
-NEAR_WHITE = 240  # a pixel whose darkest channel reaches this may be ground
+from outfitgan.white_ground import PHOTO_GROUND
+
 _CLEAN = 254  # of a hole: what a fifth of its pixels reach where the ground shows through, as in a handle
 _SPECK = 0.02  # of the silhouette's pixels: a smaller patch is dropped
 _PINHOLE = 0.005  # of the same: a smaller hole is filled, however clean
@@ -19,7 +20,7 @@ def silhouette(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     as the ground, as a white shirt's front is; the clean and large one inside a bag's handle stays open.
     """
     darkest = image.min(axis=2)  # (H, W)
-    region = without_specks(darkest < NEAR_WHITE, _SPECK)
+    region = without_specks(darkest < PHOTO_GROUND, _SPECK)
     holes, count = label(np.asarray(binary_fill_holes(region)) & ~region)
     smallest = _PINHOLE * region.sum()
     for number in range(1, count + 1):

@@ -11,6 +11,7 @@ from outfitgan.data.ground import silhouette
 from outfitgan.errors import DataError, InputError
 from outfitgan.images import load_image, load_mask, read_bytes
 from outfitgan.items import Item, ItemKind
+from outfitgan.masks import levels_of
 
 _FRAME = 0.98  # of its bounding box: a silhouette that fills more is the photo's own rectangle, not a garment
 
@@ -33,7 +34,7 @@ def read_item(kind: ItemKind, photo: Path, mask: Path | None, size: int) -> Item
         raise DataError(f"{photo} shows nothing but near-white: give it a mask, or leave its outfit out.")
     if region.sum() >= _FRAME * _box_area(region):
         raise DataError(f"{photo} is not on a near-white ground: give it a mask, or leave its outfit out.")
-    return Item(kind, image, np.where(region, np.uint8(255), np.uint8(0)))
+    return Item(kind, image, levels_of(region))
 
 
 def _box_area(region: NDArray[np.bool_]) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outfitgan.data.outfits import check_index, check_split, fingerprint_of, split_by_hash
+from outfitgan.data.outfit_source import check_index, check_split, fingerprint_of, split_by_hash
 from outfitgan.data.photos import read_item
 from outfitgan.errors import DataError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, Outfit
@@ -55,7 +55,12 @@ class PolyvoreOutfits:
 
     """
 
-    def __init__(self, root: Path, size: int, split: str) -> None:
+    def __init__(
+        self,
+        root: Path,  # the published folder, or one variant's
+        size: int,  # side in pixels
+        split: str,  # train or test
+    ) -> None:
         check_split(split)
         self._root, folder = (root.parent, root) if root.name in VARIANTS else (root, root / VARIANTS[0])
         self._size, self._split, self._variant = size, split, folder.name

@@ -3,7 +3,7 @@
 images.npy     (M, S, S, 3) uint8    the distinct items
 masks.npy      (M, S, S) uint8       0 or 255
 outfits.npy    (N, 4) int32          rows of the above in collocation order
-negatives.npy  (N, V, 4) int32       the same, of outfits that the source's rule broke; where it has a rule
+negatives.npy  (N, V, 4) int32       the same, of outfits that break the source's rule; where it has one
 store.json                           names, groups, notes, and what the other files must be
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,22 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from outfitgan.data.outfits import OutfitSource, RuleBased
+from outfitgan.data.outfit_source import OutfitSource, RuleBased
 from outfitgan.errors import DataError
 from outfitgan.files import sha256_of
 from outfitgan.items import COLLOCATION_ORDER, Item
+from outfitgan.progress import Progress
 
 FORMAT = 2
 VARIANTS = 4
-"""V: broken outfits kept for each outfit of a rule-based source, where any are wanted."""
+"""V: incompatible outfits kept for each outfit of a rule-based source, where any are wanted."""
 INDEX = "store.json"
 _BIG = ("images.npy", "masks.npy")  # checked by their length alone: reading them would take as long as decoding
 
-Progress = Callable[[int, int], None]  # outfits done, outfits there are
-
 
 def write_store(
-    folder: Path, source: OutfitSource, size: int, key: str, variants: int, progress: Progress | None
+    folder: Path, source: OutfitSource, size: int, key: str, variants: int, progress: Progress
 ) -> dict[str, Any]:
     """Decode every outfit of `source` into the files of a store in `folder`; return its index.
 
@@ -48,14 +46,13 @@ def write_store(
     with _Pool(folder, size) as pool:
         for index in range(len(source)):
             table.add(source, index, pool)
-            if progress is not None:
-                progress(index + 1, len(source))
+            progress("outfits decoded", index + 1, len(source))
     if not table.names:
         raise DataError(f"None of the {len(source)} outfits can be used; the first: {table.refused[0]}")
     np.save(folder / "outfits.npy", np.array(table.outfits, np.int32))
     if table.variants:
         np.save(folder / "negatives.npy", np.array(table.negatives, np.int32))
-    described: dict[str, Any] = {
+    index_content: dict[str, Any] = {
         "format": FORMAT,
         "key": key,
         "rule": isinstance(source, RuleBased),
@@ -64,8 +61,8 @@ def write_store(
         "notes": [*source.notes, *table.notes()],
         "files": {path.name: _measure(path) for path in sorted(folder.glob("*.npy"))},
     }
-    (folder / INDEX).write_text(json.dumps(described, indent=1), encoding="utf-8")
-    return described
+    (folder / INDEX).write_text(json.dumps(index_content, indent=1), encoding="utf-8")
+    return index_content
 
 
 def read_index(folder: Path, key: str) -> dict[str, Any] | None:
@@ -100,7 +97,7 @@ class _Table:
     refused: list[str] = field(default_factory=list)  # why, for each outfit that cannot be used
 
     def add(self, source: OutfitSource, index: int, pool: _Pool) -> None:
-        """Take up one outfit, with its broken variants."""
+        """Add one outfit, with its incompatible variants."""
         try:
             outfit = source[index]
         except DataError as error:
@@ -111,8 +108,8 @@ class _Table:
         self.groups.append(outfit.group)
         self.outfits.append(list(rows.values()))
         if self.variants and isinstance(source, RuleBased):
-            broken = (source.replacements(index, variant) for variant in range(self.variants))
-            changes = ({kind: pool.add(item) for kind, item in items.items()} for items in broken)
+            fakes = (source.replacements(index, variant) for variant in range(self.variants))
+            changes = ({kind: pool.add(item) for kind, item in items.items()} for items in fakes)
             self.negatives.append([list((rows | change).values()) for change in changes])
 
     def notes(self) -> list[str]:
@@ -125,7 +122,11 @@ class _Table:
 class _Pool:
     """Items, of which equal ones are kept once."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(
+        self,
+        folder: Path,  # where its files are written
+        size: int,  # side of the items in pixels
+    ) -> None:
         self._rows: dict[bytes, int] = {}  # by a digest of image and mask
         self._images = _GrowingFile(folder / "images.npy", (size, size, 3))
         self._masks = _GrowingFile(folder / "masks.npy", (size, size))
@@ -153,7 +154,11 @@ class _Pool:
 class _GrowingFile:
     """An .npy file of uint8 rows, as many as come: the header, which numpy pads for this, is written again at last."""
 
-    def __init__(self, path: Path, row: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,  # of the .npy file
+        row: tuple[int, ...],  # shape of one row
+    ) -> None:
         self._row, self._stream = row, path.open("wb")
         self._write_header(0)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from outfitgan.data.fabric import paint
-from outfitgan.data.outfits import fingerprint_of
-from outfitgan.data.rule import RuleOutfits
-from outfitgan.data.silhouettes import draw
-from outfitgan.data.style import Style, fabric_of
+from outfitgan.data.drawing.fabric import paint
+from outfitgan.data.drawing.rule import RuleOutfits
+from outfitgan.data.drawing.silhouettes import draw
+from outfitgan.data.drawing.style import Style, fabric_of
+from outfitgan.data.outfit_source import fingerprint_of
 from outfitgan.items import Item, ItemKind
 
 _VERSION = 1  # of the drawing; raise it when pixels change

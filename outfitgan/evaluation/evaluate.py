@@ -10,17 +10,17 @@ from rich.text import Text
 from torch import Tensor
 
 from outfitgan.config import Config, override
-from outfitgan.evaluation.classifier import measure_classifier
-from outfitgan.evaluation.correspondence import Looking, correspondence_sheet
+from outfitgan.evaluation.classifier_measures import measure_classifier
+from outfitgan.evaluation.correspondence_sheet import Looking, correspondence_sheet
 from outfitgan.evaluation.judge import Judge, seen_in_training
-from outfitgan.evaluation.pictures import sample_grid
 from outfitgan.evaluation.table import Metric, show_metrics, write_metrics
 from outfitgan.files import partial_file
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
-from outfitgan.training.networks import load_classifier, load_generator
 from outfitgan.training.runs import Run
+from outfitgan.training.sample_grid import sample_grid
 from outfitgan.training.scorer import STAGE as SCORER
 from outfitgan.training.scorer import load_scorer
+from outfitgan.training.trained_networks import load_classifier, load_generator
 
 _ROWS = 8  # outfits in the sample picture
 _SHEETS = 3  # correspondence pictures

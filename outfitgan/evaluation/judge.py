@@ -21,8 +21,8 @@ from outfitgan.evaluation.metrics.bootstrap import (
     mean_interval,
     resample,
 )
-from outfitgan.evaluation.metrics.features import EfficientNetFeatures
-from outfitgan.evaluation.metrics.masks import mask_iou
+from outfitgan.evaluation.metrics.feature_networks import EfficientNetFeatures
+from outfitgan.evaluation.metrics.mask_iou import mask_iou
 from outfitgan.evaluation.metrics.perceptual import efficientnet_lite0_distance, load_lpips
 from outfitgan.evaluation.metrics.set_intervals import frechet_interval, kernel_interval, texture_collapse_interval
 from outfitgan.evaluation.metrics.signs import border_spots, sharpness_ratio, texture_features

@@ -25,11 +25,11 @@ from outfitgan.evaluation.metrics.bootstrap import Interval
 from outfitgan.evaluation.table import Metric
 from outfitgan.files import atomic_write
 from outfitgan.networks.architectures import OutfitGenerator
-from outfitgan.training.networks import load_generator
 from outfitgan.training.runs import Run
 from outfitgan.training.scorer import STAGE as SCORER
 from outfitgan.training.scorer import load_scorer
 from outfitgan.training.train import train_run
+from outfitgan.training.trained_networks import load_generator
 
 _ROUNDS = 15  # of one outfit by each generator in turn
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from outfitgan.evaluation.judge import FCTS
 from outfitgan.experiments.arms import Arm, Settings, compare
-from outfitgan.experiments.report import apart, rows_of, write_report
+from outfitgan.experiments.experiment_report import apart, rows_of, write_report
 
 _ARMS = (
     Arm("OutfitGAN", {"model.generator.architecture": "outfitgan"}),

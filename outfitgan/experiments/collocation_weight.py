@@ -8,7 +8,7 @@ from typing import Any
 from outfitgan.config import Config, override
 from outfitgan.evaluation.judge import FCTS, seen_in_training
 from outfitgan.experiments.arms import Arm, Settings, compare
-from outfitgan.experiments.report import Row, apart, rows_of, write_report
+from outfitgan.experiments.experiment_report import Row, apart, rows_of, write_report
 
 _COLLOCATION = (0.0, 1.0, 10.0)
 _PERCEPTUAL = 2.0  # where the config has none: ours, of `photos`

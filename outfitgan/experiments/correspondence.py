@@ -12,24 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outfitgan.errors import RunError
-from outfitgan.evaluation.correspondence import Looking, correspondence_sheet
+from outfitgan.evaluation.correspondence_sheet import Looking, correspondence_sheet
 from outfitgan.evaluation.metrics.arrays import slices
 from outfitgan.evaluation.metrics.bootstrap import mean_interval, resample
 from outfitgan.evaluation.table import Metric
 from outfitgan.experiments.arms import Outcome, Settings
-from outfitgan.experiments.report import rows_of, write_report
+from outfitgan.experiments.experiment_report import rows_of, write_report
 from outfitgan.files import partial_file
 from outfitgan.items import ItemKind
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.training.batches import Batch, batch_of
-from outfitgan.training.networks import load_generator
 from outfitgan.training.runs import Run
 from outfitgan.training.train import open_split
+from outfitgan.training.trained_networks import load_generator
+from outfitgan.white_ground import ITEM_BELOW, signed
 
 _SHEETS = 4
 _CHUNK = 16  # outfits at a time
 _LEAST = 2  # outfits that an interval takes
-_INK = 0.92  # a pixel whose darkest channel lies below it is the garment's
 _METRICS = ("weight of the best match", "matches on the garment", "garment that is looked at")
 
 
@@ -103,8 +103,8 @@ def _measure(match: _Match, source: Tensor, masks: Tensor, names: Sequence[str])
         with torch.inference_mode():
             _, index, weight = match(source[part], masks[part])  # (n, g, g) both
         grid = weight.shape[-1]
-        ink = (source[part].amin(dim=1, keepdim=True) < _INK).float()
-        on_target, on_garment = _filled(masks[part], grid), _filled(ink, grid)  # (n, g, g)
+        garment_pixels = (source[part].amin(dim=1, keepdim=True) < signed(ITEM_BELOW)).float()
+        on_target, on_garment = _filled(masks[part], grid), _filled(garment_pixels, grid)  # (n, g, g)
         for row, name in enumerate(names[part]):
             cells = on_target[row]
             if not cells.any():

@@ -8,10 +8,10 @@ from outfitgan.config import DataConfig
 from outfitgan.errors import ConfigError
 from outfitgan.evaluation.judge import FCTS, Judge
 from outfitgan.experiments.arms import Arm, Outcome, Settings, parameters_of, train_arm
-from outfitgan.experiments.report import apart, rows_of, write_report
-from outfitgan.training.networks import load_generator
+from outfitgan.experiments.experiment_report import apart, rows_of, write_report
 from outfitgan.training.runs import Run
 from outfitgan.training.scorer import load_scorer
+from outfitgan.training.trained_networks import load_generator
 
 _METRICS = ("SSIM", "distance (EfficientNet-Lite0)", "FID (EfficientNet-Lite0)", "KID (EfficientNet-Lite0)", FCTS)
 

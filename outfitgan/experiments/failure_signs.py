@@ -7,7 +7,7 @@ does.
 from __future__ import annotations
 
 from outfitgan.experiments.arms import Arm, Settings, compare
-from outfitgan.experiments.report import Row, rows_of, write_report
+from outfitgan.experiments.experiment_report import Row, rows_of, write_report
 
 _ARMS = (
     Arm("default"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outfitgan.experiments.arms import Arm, Settings, compare
-from outfitgan.experiments.report import apart, rows_of, write_report
+from outfitgan.experiments.experiment_report import apart, rows_of, write_report
 
 _ARMS = (
     Arm("direct", {"model.generator.architecture": "outfitgan"}),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from itertools import permutations
 
 from outfitgan.data.store_files import VARIANTS
-from outfitgan.evaluation.classifier import measure_classifier
+from outfitgan.evaluation.classifier_measures import measure_classifier
 from outfitgan.experiments.arms import Arm, Outcome, Settings, keep, open_arm, recall
-from outfitgan.experiments.report import apart, rows_of, write_report
+from outfitgan.experiments.experiment_report import apart, rows_of, write_report
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from outfitgan.training.collocation import CollocationTrainer
+from outfitgan.training.collocation_trainer import CollocationTrainer
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import train_loop, training_progress
-from outfitgan.training.networks import load_classifier
 from outfitgan.training.runs import Run
 from outfitgan.training.train import open_batches
+from outfitgan.training.trained_networks import load_classifier
 
 _METRICS = ("AUC, CCM", "fill in the blank, CCM")
 

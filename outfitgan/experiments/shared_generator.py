@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from outfitgan.config import Config, ModelConfig
 from outfitgan.evaluation.judge import FCTS
 from outfitgan.experiments.arms import Arm, Settings, compare, outfit_milliseconds, parameters_of, train_arm
-from outfitgan.experiments.report import apart, rows_of, write_report
-from outfitgan.training.networks import load_generator
+from outfitgan.experiments.experiment_report import apart, rows_of, write_report
+from outfitgan.training.trained_networks import load_generator
 
 _METRICS = ("SSIM", "distance (EfficientNet-Lite0)", "FID (EfficientNet-Lite0)", "KID (EfficientNet-Lite0)", FCTS)
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from outfitgan.config import AlignmentConfig, GeneratorConfig
 from outfitgan.networks.blocks import Downsampler, ResidualBlock
-from outfitgan.networks.cues import CUES, ink, with_cues
+from outfitgan.networks.cues import CUES, presence_of, with_cues
 from outfitgan.networks.initialisation import initialiser_of
 from outfitgan.networks.norms import NormFactory, norm_of
-from outfitgan.ops.correlate import best_match, correlate, match_weights
+from outfitgan.ops.correlate.dispatch import best_match, correlate, match_weights
 
 _HEADROOM = 0.95  # keeps atanh finite at pure white and black
 WHITE = math.atanh(_HEADROOM)
@@ -31,7 +31,11 @@ class Source(NamedTuple):
 class CentredProjection(nn.Module):
     """A 1x1 convolution whose outputs have zero mean over channels, by its weights alone."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -55,7 +59,7 @@ class SemanticAlignment(nn.Module):
 
     def __init__(
         self,
-        config: GeneratorConfig,
+        config: GeneratorConfig,  # of the generator that it is part of
         planes: int = 1,  # channels of the target's description, the mask first
     ) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class SemanticAlignment(nn.Module):
         # Under autocast a convolution's dtype is not its input's.
         colours = colour_logits(source, self.cell).to(learned.dtype)  # (B, 3, g, g)
         values = torch.cat([learned, colours], dim=1)  # (B, Cv, g, g)
-        return Source(self.source_projection(with_cues(features, ink(source, self.cell))), values)
+        return Source(self.source_projection(with_cues(features, presence_of(source, self.cell))), values)
 
     def project_target(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return queries (B, C, g, g) of `mask_branch`'s features (B, F, g, g) of mask (B, planes, S, S)."""
@@ -111,7 +115,10 @@ class SemanticAlignment(nn.Module):
 class SimpleConcatenation(nn.Module):
     """The SAM's ablation: the same branches and values, concatenated where they lie; nothing is warped."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,  # of the generator that it is part of
+    ) -> None:
         super().__init__()
         alignment, norm = config.alignment, norm_of(config.norm)
         self.cell = 1 << alignment.downsamples

@@ -12,7 +12,7 @@ from outfitgan.config import ModelConfig
 from outfitgan.items import ItemKind
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.generator import Generator
-from outfitgan.networks.hires import HighResolutionGenerator
+from outfitgan.networks.high_resolution import HighResolutionGenerator
 from outfitgan.networks.pix2pix import Pix2PixGenerator
 from outfitgan.networks.pix2pixhd import Pix2PixHdGenerator
 from outfitgan.networks.shared import SharedGenerator
@@ -21,7 +21,11 @@ from outfitgan.networks.shared import SharedGenerator
 class SeparateGenerators(nn.Module):
     """One generator per target kind, the paper's N-1; each maps a source and a mask to its item."""
 
-    def __init__(self, targets: tuple[ItemKind, ...], make: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self,
+        targets: tuple[ItemKind, ...],  # kinds to generate
+        make: Callable[[], nn.Module],  # returns a new generator of one kind
+    ) -> None:
         super().__init__()
         self.targets = targets
         self.items = nn.ModuleDict({kind: make() for kind in targets})

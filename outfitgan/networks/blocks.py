@@ -13,7 +13,13 @@ from outfitgan.networks.norms import ChannelNorm, NormFactory
 class ConvBlock(nn.Sequential):
     """3x3 convolution, normalisation, leaky ReLU; `stride` 2 halves the grid."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, norm: NormFactory = ChannelNorm) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+        stride: int = 1,  # 2 halves the grid
+        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+    ) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1),
             norm(outputs),
@@ -24,7 +30,11 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside an identity."""
 
-    def __init__(self, channels: int, norm: NormFactory = ChannelNorm) -> None:
+    def __init__(
+        self,
+        channels: int,  # in and out
+        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ConvBlock(channels, channels, norm=norm),
@@ -41,7 +51,14 @@ class ResidualBlock(nn.Module):
 class Downsampler(nn.Sequential):
     """A full-resolution convolution, then `steps` halvings that double the width up to `limit`."""
 
-    def __init__(self, inputs: int, width: int, steps: int, limit: int, norm: NormFactory = ChannelNorm) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        width: int,  # channels at full resolution
+        steps: int,  # halvings of the grid
+        limit: int,  # most channels
+        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+    ) -> None:
         widths = [min(width << step, limit) for step in range(steps + 1)]
         halvings = [ConvBlock(a, b, stride=2, norm=norm) for a, b in pairwise(widths)]
         super().__init__(ConvBlock(inputs, widths[0], norm=norm), *halvings)

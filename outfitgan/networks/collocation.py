@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from outfitgan.config import ModelConfig
 from outfitgan.items import COLLOCATION_ORDER
-from outfitgan.networks.features import features_of, in_sequence
+from outfitgan.networks.visual_features import features_of, in_sequence
+from outfitgan.white_ground import BLANK_FROM, signed
 
 _BANK = 256  # items of each kind that a next item is told from
-_NOT_WHITE = 1 - 1 / 255  # in [-1, 1]: less than half a level below white
 
 
 class CollocationClassifier(nn.Module, ABC):
@@ -29,7 +29,10 @@ class CollocationClassifier(nn.Module, ABC):
     and drops what every bag shares; without it the classifier hardly leaves chance in a few hundred steps.
     """
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,  # whose `collocation` says widths, features and order
+    ) -> None:
         super().__init__()
         config = model.collocation
         self.input_size, self.hidden = config.input_size, config.hidden
@@ -47,7 +50,7 @@ class CollocationClassifier(nn.Module, ABC):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, 4, E) in the sequence's order, and which items are there (B, 4) as 0 and 1."""
         ordered = in_sequence(images, self.places)  # (B, 4, 3, S, S)
-        present = (ordered.amin(dim=(2, 3, 4)) < _NOT_WHITE).to(ordered.dtype)  # (B, 4)
+        present = (ordered.amin(dim=(2, 3, 4)) < signed(BLANK_FROM)).to(ordered.dtype)  # (B, 4)
         flat = ordered.flatten(0, 1)  # (4B, 3, S, S)
         factor = images.shape[-1] // self.input_size
         small = F.avg_pool2d(flat, factor) if factor > 1 else flat  # (4B, 3, s, s)
@@ -71,7 +74,10 @@ class CollocationClassifier(nn.Module, ABC):
 class BinaryCollocation(CollocationClassifier):
     """Compatible or not: one logit of the mean context of the items that are there."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,  # as for `CollocationClassifier`
+    ) -> None:
         super().__init__(model)
         self.head = nn.Linear(2 * self.hidden, 1)
 
@@ -93,7 +99,10 @@ class NextItemCollocation(CollocationClassifier):
 
     bank: Tensor
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,  # as for `CollocationClassifier`
+    ) -> None:
         super().__init__(model)
         embedding = model.collocation.embedding
         self.onward, self.back = nn.Linear(self.hidden, embedding), nn.Linear(self.hidden, embedding)

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from outfitgan.white_ground import PRESENCE_GAIN
+
 _OCTAVES = (1, 2, 4, 8)
 CUES = 4 * len(_OCTAVES) + 1
 """Channels that `with_cues` appends."""
-
-_INK = 5.0  # a fifth of the way from white to a saturated or dark colour counts as garment
 
 
 def with_cues(x: Tensor, presence: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def with_cues(x: Tensor, presence: Tensor) -> Tensor:
     return torch.cat([x, places, 2 * presence - 1], dim=1)
 
 
-def ink(image: Tensor, cell: int) -> Tensor:
+def presence_of(image: Tensor, cell: int) -> Tensor:
     """Return how much garment each cell of an image (B, 3, S, S) in [-1, 1] holds: (B, 1, S / cell, S / cell)."""
-    darkness = (1 - image.amin(dim=1, keepdim=True)) * _INK  # (B, 1, S, S) 0 on the white ground
+    darkness = (1 - image.amin(dim=1, keepdim=True)) * PRESENCE_GAIN  # (B, 1, S, S) 0 on the white ground
     return F.avg_pool2d(darkness.clamp(max=1), cell)

@@ -16,7 +16,10 @@ from outfitgan.networks.initialisation import he
 class PatchDiscriminator(nn.Sequential):
     """Strided convolutions to one score per patch."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(
+        self,
+        config: DiscriminatorConfig,  # width and depth
+    ) -> None:
         widths = [config.width << min(layer, 3) for layer in range(config.layers)]
         layers = [ConvBlock(a, b, stride=2) for a, b in pairwise(widths)]
         first = nn.Sequential(nn.Conv2d(4, widths[0], 4, 2, padding=1), nn.LeakyReLU(0.2))
@@ -26,7 +29,10 @@ class PatchDiscriminator(nn.Sequential):
 class MultiScaleDiscriminator(nn.Module):
     """One patch discriminator per scale; each scale halves the image."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(
+        self,
+        config: DiscriminatorConfig,  # and how many scales
+    ) -> None:
         super().__init__()
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.scales))
         self.apply(he)
@@ -44,7 +50,10 @@ class MultiScaleDiscriminator(nn.Module):
 class OutfitDiscriminator(nn.Module):
     """One multi-scale discriminator per target kind."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,  # its targets and its discriminators' config
+    ) -> None:
         super().__init__()
         self.targets = model.targets
         self.items = nn.ModuleDict({kind: MultiScaleDiscriminator(model.discriminator) for kind in model.targets})

@@ -37,7 +37,14 @@ _GAIN, _OFFSET = 127.5 / 128, 0.5 / 128
 class SameConv2d(nn.Conv2d):
     """A convolution without bias, padded as TensorFlow's "same": the odd row and column go to the bottom and right."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+        kernel: int,  # side of the kernel
+        stride: int = 1,  # of the kernel
+        groups: int = 1,  # of channels that see each other
+    ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -58,7 +65,14 @@ class SameConv2d(nn.Conv2d):
 class InvertedBottleneck(nn.Module):
     """Widen, filter each channel, narrow; the input is added where the shape is kept."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+        kernel: int,  # side of the depthwise kernel
+        stride: int,  # 2 halves the grid
+        expansion: int,  # times as many channels inside
+    ) -> None:
         super().__init__()
         wide = inputs * expansion
         if expansion > 1:

@@ -19,7 +19,10 @@ class Decoder(nn.Module):
     Ours: every level sees the mask at its own resolution, which keeps the silhouette sharp.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,  # of the generator that it is part of
+    ) -> None:
         super().__init__()
         norm = norm_of(config.norm)
         widths = [config.width << step for step in range(config.downsamples + 1)]
@@ -48,7 +51,10 @@ class Generator(nn.Module):
     Ours: the decoder paints over a sketch: the warped colours of the source inside the mask, a white ground outside.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,  # widths, depth and alignment
+    ) -> None:
         super().__init__()
         norm = norm_of(config.norm)
         bottom = config.width << config.downsamples

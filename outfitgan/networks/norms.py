@@ -19,7 +19,10 @@ class ChannelNorm(nn.Module):
     Ours: instance normalisation, usual in pix2pixHD, divides a flat garment's colour out of its features.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self,
+        channels: int,  # of its input
+    ) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels, 1, 1))
 
@@ -33,7 +36,10 @@ class ChannelNorm(nn.Module):
 class InstanceNorm(nn.Module):
     """Standardise each channel over its positions, in FP32 (Ulyanov et al. 2016), with a learned gain and shift."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self,
+        channels: int,  # of its input
+    ) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels, 1, 1))
         self.shift = nn.Parameter(torch.zeros(channels, 1, 1))

@@ -20,7 +20,14 @@ class UNet(nn.Module):
     gives the same answer.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, norm: NormFactory) -> None:
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+        width: int,  # channels after the first halving
+        depth: int,  # halvings
+        norm: NormFactory,  # builds the norm of so many channels
+    ) -> None:
         super().__init__()
         widths = [width << min(level, _WIDEST) for level in range(depth)]
         self.downs = nn.ModuleList()
@@ -53,7 +60,11 @@ class UNet(nn.Module):
 class Pix2PixGenerator(nn.Module):
     """The baseline: a U-Net over source and mask, concatenated."""
 
-    def __init__(self, config: GeneratorConfig, image_size: int) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,  # width, norm and initialisation
+        image_size: int,  # side in pixels, which bounds the depth
+    ) -> None:
         super().__init__()
         depth = min(8, image_size.bit_length() - 2)  # pix2pix: 8 halvings at 256x256; here down to 2x2 at the least
         while image_size % (1 << depth):
@@ -69,7 +80,11 @@ class Pix2PixGenerator(nn.Module):
 class MaskGenerator(nn.Module):
     """The paper's pix2pix strategy for reference masks: a source item to the silhouette of one target kind."""
 
-    def __init__(self, config: MaskGeneratorConfig, norm: NormFactory) -> None:
+    def __init__(
+        self,
+        config: MaskGeneratorConfig,  # width and depth
+        norm: NormFactory,  # builds the norm of so many channels
+    ) -> None:
         super().__init__()
         self.network = UNet(3, 1, config.width, config.depth, norm)
         self.apply(normal)

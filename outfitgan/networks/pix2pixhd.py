@@ -19,7 +19,10 @@ class Pix2PixHdGenerator(nn.Module):
     Ours: nearest-neighbour upsampling with a convolution where pix2pixHD transposes one.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,  # width, depth, norm and initialisation
+    ) -> None:
         super().__init__()
         norm: NormFactory = norm_of(config.norm)
         widths = [config.width << step for step in range(config.downsamples + 1)]

@@ -26,7 +26,10 @@ class SharedGenerator(nn.Module):
     its features. So the source's branch runs once an outfit, and there is no encoder per target.
     """
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,  # its targets and its generator's config
+    ) -> None:
         super().__init__()
         config = model.generator
         norm = norm_of(config.norm)
@@ -58,8 +61,8 @@ class SharedGenerator(nn.Module):
         """
         batch, count = masks.shape[:2]
         mask = masks.flatten(0, 1)  # (BT, 1, S, S)
-        told = [with_kind(masks[:, i], kind_planes(kind)) for i, kind in enumerate(self.targets)]
-        planes = torch.cat(told, dim=1)  # (B, 5T, S, S)
+        with_kinds = [with_kind(masks[:, i], kind_planes(kind)) for i, kind in enumerate(self.targets)]
+        planes = torch.cat(with_kinds, dim=1)  # (B, 5T, S, S)
         described = planes.reshape(batch * count, -1, *planes.shape[2:])  # (BT, 5, S, S)
         features = self.alignment.mask_branch(described)  # (BT, F, g, g)
         item = self.alignment.read(source)  # once an outfit
@@ -77,11 +80,15 @@ class SharedGenerator(nn.Module):
 
 
 class KindAlignment(nn.Module):
-    """A shared SAM told the kind, in a buffer: the kinds differ in their weights alone, so one trace exports all."""
+    """A shared SAM with its kind in a buffer: the kinds differ in their weights alone, so one trace exports all."""
 
     planes: Tensor
 
-    def __init__(self, alignment: SemanticAlignment, kind: ItemKind) -> None:
+    def __init__(
+        self,
+        alignment: SemanticAlignment,  # that all kinds share
+        kind: ItemKind,  # this one
+    ) -> None:
         super().__init__()
         self.alignment = alignment
         self.register_buffer("planes", kind_planes(kind))
@@ -107,8 +114,8 @@ def kind_planes(kind: ItemKind) -> Tensor:
 
 def with_kind(mask: Tensor, planes: Tensor) -> Tensor:
     """Append planes (1, 4, 1, 1) that say a mask's kind: (B, 1, S, S) -> (B, 5, S, S)."""
-    told = planes.to(mask).expand(mask.shape[0], -1, *mask.shape[2:])  # (B, 4, S, S)
-    return torch.cat([mask, told], dim=1)
+    expanded = planes.to(mask).expand(mask.shape[0], -1, *mask.shape[2:])  # (B, 4, S, S)
+    return torch.cat([mask, expanded], dim=1)
 
 
 def stacked(queries: Tensor, batch: int) -> Tensor:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from outfitgan.data.augmentation import Augmentation, Draws
-from outfitgan.data.store import OutfitStore
+from outfitgan.data.outfit_store import OutfitStore
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
+from outfitgan.masks import THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Batches:
 
     def __init__(
         self,
-        store: OutfitStore,
-        seed: int,
-        augmentation: Augmentation,
+        store: OutfitStore,  # the outfits
+        seed: int,  # of their order
+        augmentation: Augmentation,  # of each batch
         process: int = 0,  # this process's number ...
         processes: int = 1,  # ... of so many
     ) -> None:
@@ -108,4 +109,4 @@ class Batches:
 def batch_of(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Batch:
     """Return images (B, 4, S, S, 3) and masks (B, 4, S, S) as tensors."""
     pixels = torch.from_numpy(images).permute(0, 1, 4, 2, 3).float()  # (B, 4, 3, S, S)
-    return Batch(pixels / 127.5 - 1, torch.from_numpy(masks >= 128).unsqueeze(2).float())
+    return Batch(pixels / 127.5 - 1, torch.from_numpy(masks >= THRESHOLD).unsqueeze(2).float())

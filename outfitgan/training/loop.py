@@ -17,8 +17,8 @@ from rich.table import Column
 from torch import Tensor
 
 from outfitgan.errors import RunError
-from outfitgan.training.log import TrainingLog
 from outfitgan.training.runs import Run
+from outfitgan.training.training_log import TrainingLog
 
 SAME_COMMAND = "run the same command again to go on"
 """How a stopped training goes on, for all commands but `outfitgan train`."""
@@ -32,7 +32,7 @@ class StoppedError(RunError):
 
 
 class Trainer(Protocol):
-    """What the loop asks of a training."""
+    """What the loop needs of a training."""
 
     stage: str
 
@@ -108,7 +108,7 @@ def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
 
 
 def _agreed(accelerator: Accelerator, stopping: bool) -> bool:
-    """Say whether any process was asked to stop."""
+    """Return whether any process was asked to stop."""
     if accelerator.num_processes == 1:
         return stopping
     flag = torch.tensor(float(stopping), device=accelerator.device)
@@ -145,12 +145,12 @@ def _stop_flag() -> Iterator[list[bool]]:
     """Yield a list that becomes non-empty on the first Ctrl-C; the second one interrupts at once."""
     flag: list[bool] = []
 
-    def ask(signum: int, frame: FrameType | None) -> None:
+    def request_stop(signum: int, frame: FrameType | None) -> None:
         if flag:
             raise KeyboardInterrupt
         flag.append(True)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.signal(signal.SIGINT, request_stop)
     try:
         yield flag
     finally:

@@ -28,7 +28,11 @@ _ENTRY = ("file", "step", "sha256")  # what checkpoints.json says of a stage
 class Run:
     """One training run on disk."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(
+        self,
+        folder: Path,  # where all of it lies
+        config: Config,  # as its config.toml says
+    ) -> None:
         self.folder, self.config = folder, config
 
     @classmethod
@@ -122,12 +126,25 @@ def _checked_entry(entry: Any) -> dict[str, Any]:
 
 
 def _is_kept(line: bytes, stage: str, step: int) -> bool:
-    """Say whether a line of the log is whole and not of a later step of `stage`."""
+    """Return whether a line of the log is whole and not of a later step of `stage`."""
     try:
         entry = json.loads(line)
         return line.endswith(b"\n") and (entry["stage"] != stage or entry["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def unfinished_stages(run: Run) -> list[str]:
+    """Return a sentence for each training that was begun and has steps left."""
+    training = run.config.training
+    notes = []
+    for what, stage, steps in (
+        ("the training", "outfit", training.steps),
+        ("the mask generators' training", "masks", training.mask_steps),
+    ):
+        if 0 < (done := run.step(stage)) < steps:
+            notes.append(f"{what} stands at step {done} of {steps}")
+    return notes
 
 
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from outfitgan.config import Config, override
 from outfitgan.data.store_files import VARIANTS
 from outfitgan.networks.collocation import CollocationClassifier, build_classifier
-from outfitgan.training.collocation import CollocationTrainer
+from outfitgan.training.collocation_trainer import CollocationTrainer
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import train_loop, training_progress
 from outfitgan.training.runs import Run, unpack

@@ -8,26 +8,28 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.progress import Progress, TaskID
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
 from torch import nn
 
 from outfitgan.config import Config, load_config, load_preset, override
 from outfitgan.data.augmentation import augmentation_of
-from outfitgan.data.store import OutfitStore, open_store
+from outfitgan.data.outfit_store import OutfitStore, open_store
 from outfitgan.data.store_files import VARIANTS
 from outfitgan.errors import ConfigError
-from outfitgan.evaluation.pictures import sample_grid
 from outfitgan.files import partial_file
 from outfitgan.networks.efficientnet import load_efficientnet_lite0
 from outfitgan.networks.vgg import load_vgg16
+from outfitgan.progress import Progress
 from outfitgan.training.batches import Batches, batch_of
-from outfitgan.training.collocation import CollocationTrainer
+from outfitgan.training.collocation_trainer import CollocationTrainer
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import SAME_COMMAND, train_loop, training_progress
-from outfitgan.training.masks import MaskTrainer
-from outfitgan.training.networks import load_classifier
-from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.training.mask_trainer import MaskTrainer
+from outfitgan.training.outfit_trainer import OutfitTrainer
 from outfitgan.training.runs import Run
+from outfitgan.training.sample_grid import sample_grid
+from outfitgan.training.trained_networks import load_classifier
 
 _SAMPLES = 4  # held-out outfits in each sample grid
 
@@ -72,7 +74,7 @@ def open_split(config: Config, size: int, split: str) -> OutfitStore:
     return open_store(config.data, size, split, config.training.seed, variants=0)
 
 
-def open_batches(config: Config, size: int, accelerator: Accelerator, progress: Progress, variants: int = 0) -> Batches:
+def open_batches(config: Config, size: int, accelerator: Accelerator, progress: Bar, variants: int = 0) -> Batches:
     """Return a run's training outfits at (size, size), decoded now if they were not before; see `open_store`."""
     with accelerator.main_process_first():  # which decodes; the others find it done
         store = open_store(config.data, size, "train", config.training.seed, _decoding(progress), variants)
@@ -82,11 +84,11 @@ def open_batches(config: Config, size: int, accelerator: Accelerator, progress: 
     return Batches(store, config.training.seed, augmentation, accelerator.process_index, accelerator.num_processes)
 
 
-def _decoding(progress: Progress) -> Callable[[int, int], None]:
+def _decoding(progress: Bar) -> Progress:
     """Return what shows outfits being decoded, as a task that appears with the first of them."""
     tasks: list[TaskID] = []
 
-    def show(done: int, total: int) -> None:
+    def show(what: str, done: int, total: int) -> None:
         if not tasks:
             tasks.append(progress.add_task("decoding", losses=""))
         progress.update(tasks[0], completed=done, total=total)

@@ -6,10 +6,10 @@ import torch
 
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
-from outfitgan.networks.features import load_published
-from outfitgan.training.masks import MaskGenerators
+from outfitgan.networks.visual_features import load_published
+from outfitgan.training.mask_trainer import MaskGenerators
+from outfitgan.training.optimisation import averaged
 from outfitgan.training.runs import Run, pack
-from outfitgan.training.steps import averaged
 
 
 def save_untrained(run: Run) -> None:

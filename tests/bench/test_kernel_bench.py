@@ -20,8 +20,9 @@ from bench.int8 import measurable
 from bench.kernel_cases import LIMITS, KernelCase, check, check_cases
 from bench.kernel_timing import fastest, preset_case, timed
 from outfitgan.errors import ConfigError, UnsupportedError
-from outfitgan.ops.correlate import best_match, reference
-from outfitgan.ops.tiles import Tiles, candidate_tiles
+from outfitgan.ops.correlate.dispatch import best_match
+from outfitgan.ops.correlate.reference import reference
+from outfitgan.ops.correlate.tiles import Tiles, candidate_tiles
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu.py"
 CASE = KernelCase("small", 16, 8, (5, 4), (3, 7), batch=2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import training_rows
-from bench.report import training_goals
+from bench.latency_report import training_goals
 from bench.rows import ROWS
 from bench.spec import Spec
 from outfitgan.config import load_preset, override

@@ -18,11 +18,11 @@ OPTIONS = {
     "--batch --seed --set",
     "train-masks": "--run",
     "export": "--run --precision --calibrate",
-    "build": "--run --target --precision --set",
+    "build": "--run --runtime --precision --set",
     "parity": "--run",
-    "assemble": "--run --target --precision --threads --output --also --instances --cuda-graph --server-tensorrt",
+    "assemble": "--run --runtime --precision --threads --output --also --instances --cuda-graph --server-tensorrt",
     "serve": "--repository --http-port --grpc-port --metrics-port --host --log",
-    "generate": "--source --mask --output --run --server --protocol --wait --only --target --precision --threads",
+    "generate": "--source --mask --output --run --server --protocol --wait --only --runtime --precision --threads",
     "demo": "--output --preset",
     "kernel": "--output --run --preset --architecture --dtype --layout",
     "evaluate": "--run --output --count --data --root",
@@ -43,7 +43,7 @@ Cli = Callable[..., Answer]
 
 def outfitgan(*arguments: object) -> Answer:
     """`outfitgan` in a process of its own."""
-    command = [sys.executable, "-c", "from outfitgan.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
     return Answer(done.returncode, done.stdout, done.stderr)

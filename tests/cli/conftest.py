@@ -10,11 +10,11 @@ import pytest
 from cli_cases import QUICK, SIZE, Answer, Cli, outfitgan
 from typer.testing import CliRunner
 
+from cli.main import app, main
 from export.exported import ExportedGraph, graph_path, save_index, save_sidecar
-from export.graphs import mask_contracts, run_contracts
-from outfitgan.cli import app, main
 from outfitgan.config import load_preset, override, save_config
 from outfitgan.files import sha256_of
+from outfitgan.model_graphs import mask_contracts, run_contracts
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, small_graphs: Any) -> Path:
         graphs.append(ExportedGraph(path, contracts[name], "fp32", digest, digest, {}, {"onnx": onnx.__version__}))
         save_sidecar(graphs[-1])
     save_index(run / "graphs", "fp32", graphs, origin="")
-    result = CliRunner().invoke(app, ["build", "--run", str(run), "--target", "onnxruntime"])
+    result = CliRunner().invoke(app, ["build", "--run", str(run), "--runtime", "onnxruntime"])
     assert result.exit_code == 0, result.output
     assert f"Built {len(contracts)} onnxruntime fp32 engines" in result.output
     return run

@@ -13,7 +13,7 @@ from cli_cases import OPTIONS, QUICK, Cli, masks_of, outfitgan, refused
 from PIL import Image
 from typer.testing import CliRunner
 
-from outfitgan.cli import app
+from cli.main import app
 from outfitgan.config import load_config, load_preset, override, save_config
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 
@@ -216,13 +216,13 @@ def test_export_needs_a_trained_run(cli: Cli, tmp_path: Path) -> None:
 
 def test_build_finds_what_it_built(cli: Cli, built: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (built / "engines").rglob("*")}
-    answer = cli("build", "--run", built, "--target", "onnxruntime")
+    answer = cli("build", "--run", built, "--runtime", "onnxruntime")
     assert answer.code == 0
     assert {path: path.stat().st_mtime_ns for path in (built / "engines").rglob("*")} == before
 
 
 def test_an_engine_that_was_not_built_is_asked_for(cli: Cli, built: Path, example: Path, tmp_path: Path) -> None:
-    build = r"has no openvino fp32 engine yet; build it with 'outfitgan build --run .* --target openvino"
+    build = r"has no openvino fp32 engine yet; build it with 'outfitgan build --run .* --runtime openvino"
     refused(cli("assemble", "--run", built, "--output", tmp_path / "repository"), build)
     options = ["--source", example / "upper.png", *masks_of(example, "bag"), "--output", tmp_path / "out"]
     refused(cli("generate", "--run", built, *options), build)

@@ -21,7 +21,7 @@ def test_generate_writes_the_outfit(cli: Cli, built: Path, example: Path, tmp_pa
     for wanted in (kinds, kinds[2:]):
         only = [part for kind in wanted for part in ("--only", str(kind))] if wanted != kinds else []
         options = ["--source", example / "upper.png", *masks_of(example, *kinds), "--output", tmp_path / "out", *only]
-        answer = cli("generate", "--run", built, "--target", "onnxruntime", "--threads", 1, *options)
+        answer = cli("generate", "--run", built, "--runtime", "onnxruntime", "--threads", 1, *options)
         assert (answer.code, answer.err) == (0, "")
         assert f"Made {', '.join(wanted)} in " in answer.out
         result = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -40,7 +40,7 @@ def test_generate_writes_the_outfit(cli: Cli, built: Path, example: Path, tmp_pa
 def test_generate_says_what_it_did_to_the_files(cli: Cli, built: Path, example: Path, tmp_path: Path) -> None:
     Image.open(example / "upper.png").crop((0, 0, 32, 20)).save(tmp_path / "oblong.png")
     options = ["--source", tmp_path / "oblong.png", *masks_of(example, "bag"), "--output", tmp_path / "out"]
-    answer = cli("generate", "--run", built, "--target", "onnxruntime", *options)
+    answer = cli("generate", "--run", built, "--runtime", "onnxruntime", *options)
     assert answer.code == 0
     assert answer.err == f"note: The image {tmp_path / 'oblong.png'} is 32x20: padded with white to a square.\n"
 
@@ -67,7 +67,7 @@ def test_generate_refuses_in_one_line(
         example / "upper.png",
         "--run",
         built,
-        "--target",
+        "--runtime",
         "onnxruntime",
         "--output",
         tmp_path / "out",
@@ -77,7 +77,7 @@ def test_generate_refuses_in_one_line(
 
 
 def test_generate_needs_its_source_file(cli: Cli, built: Path, example: Path, tmp_path: Path) -> None:
-    options = [*masks_of(example, "bag"), "--run", built, "--target", "onnxruntime", "--output", tmp_path / "out"]
+    options = [*masks_of(example, "bag"), "--run", built, "--runtime", "onnxruntime", "--output", tmp_path / "out"]
     refused(cli("generate", "--source", tmp_path / "no.png", *options), r"no file .*no\.png: check the path")
     refused(cli("generate", "--source", tmp_path, *options), "is a folder: name one image file")
     (tmp_path / "text.png").write_text("no picture")
@@ -87,7 +87,9 @@ def test_generate_needs_its_source_file(cli: Cli, built: Path, example: Path, tm
 def test_generate_spares_a_folder_of_something_else(cli: Cli, built: Path, example: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     options = ["--source", example / "upper.png", *masks_of(example, "bag"), "--output", tmp_path]
-    refused(cli("generate", "--run", built, "--target", "onnxruntime", *options), "holds something else than an outfit")
+    refused(
+        cli("generate", "--run", built, "--runtime", "onnxruntime", *options), "holds something else than an outfit"
+    )
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 

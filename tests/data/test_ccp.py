@@ -14,7 +14,8 @@ from skimage.morphology import dilation, disk
 
 from outfitgan.config import DataConfig
 from outfitgan.data.ccp import LABELS, MIN_PIXELS, CcpOutfits
-from outfitgan.data.outfits import RuleBased, open_outfits
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import RuleBased
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 

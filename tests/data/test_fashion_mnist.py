@@ -14,7 +14,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from outfitgan.config import DataConfig
 from outfitgan.data.fashion_mnist import CLASSES, FashionMnistOutfits
-from outfitgan.data.outfits import RuleBased, open_outfits
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import RuleBased
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, Outfit
 

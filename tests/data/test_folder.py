@@ -13,7 +13,8 @@ from PIL import Image
 from outfitgan.config import DataConfig
 from outfitgan.data.examples import write_examples
 from outfitgan.data.folder import FolderOutfits
-from outfitgan.data.outfits import RuleBased, open_outfits
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import RuleBased
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind

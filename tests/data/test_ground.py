@@ -14,10 +14,11 @@ from PIL import Image
 from skimage.measure import label, regionprops
 from skimage.morphology import disk, erosion
 
-from outfitgan.data.ground import NEAR_WHITE, silhouette, without_specks
+from outfitgan.data.ground import silhouette, without_specks
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.images import load_image
 from outfitgan.items import Item, ItemKind, Outfit
+from outfitgan.white_ground import PHOTO_GROUND
 
 GREY = (120, 120, 120)
 
@@ -92,7 +93,7 @@ def test_specks_are_dropped() -> None:
 
 
 def test_near_white_is_what_it_says() -> None:
-    for level, seen in ((NEAR_WHITE - 1, True), (NEAR_WHITE, False)):
+    for level, seen in ((PHOTO_GROUND - 1, True), (PHOTO_GROUND, False)):
         image = blank()
         image[10:20, 10:20, 1] = level  # one channel is enough
         assert silhouette(image).any() == seen
@@ -107,7 +108,7 @@ def test_a_blank_photo_has_none_and_a_full_one_all() -> None:
 @given(arrays(np.uint8, (18, 23, 3), elements=st.sampled_from([0, 200, 239, 240, 250, 253, 255])))
 def test_turning_the_photo_turns_the_silhouette(image: NDArray[np.uint8]) -> None:
     region = silhouette(image)
-    assert region.any() == (image.min(axis=2) < NEAR_WHITE).any()
+    assert region.any() == (image.min(axis=2) < PHOTO_GROUND).any()
     np.testing.assert_array_equal(silhouette(image[::-1]), region[::-1])
     np.testing.assert_array_equal(silhouette(image.transpose(1, 0, 2)), region.T)
 

@@ -16,8 +16,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.measure import label
 
 from outfitgan.config import DataConfig
-from outfitgan.data.inspect import inspect_data, look_at
-from outfitgan.data.sheet import outlined_sheet
+from outfitgan.data.inspect_data import inspect_data, look_at
+from outfitgan.data.outlined_sheet import outlined_sheet
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind, Outfit

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from outfitgan.config import DataConfig
-from outfitgan.data.store import OutfitStore, open_store
+from outfitgan.data.outfit_store import OutfitStore, open_store
 from outfitgan.data.store_files import VARIANTS
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import DataError
@@ -194,7 +194,7 @@ def test_reading_keeps_up_with_any_training(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_needed() -> None:
-    code = "import sys, outfitgan.data.store; sys.exit('torch' in sys.modules)"
+    code = "import sys, outfitgan.data.outfit_store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 
 from outfitgan.config import DataConfig, DataSet
-from outfitgan.data.outfits import fingerprint_of, open_outfits, split_by_hash
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import fingerprint_of, split_by_hash
 from outfitgan.errors import ConfigError, DataError
 
 Make = Callable[..., Path]

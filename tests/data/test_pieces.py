@@ -15,8 +15,8 @@ from skimage.measure import label
 from skimage.morphology import dilation, disk
 from skimage.transform import resize
 
-from outfitgan.data.fabric import Fabric, Pattern
-from outfitgan.data.pieces import dress, shape_of
+from outfitgan.data.drawing.fabric import Fabric, Pattern
+from outfitgan.data.drawing.pieces import dress, shape_of
 from outfitgan.items import Item, ItemKind
 
 RED, BLUE = np.array([0.7, 0.2, 0.2], np.float32), np.array([0.1, 0.2, 0.7], np.float32)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from outfitgan.config import DataConfig
-from outfitgan.data.outfits import RuleBased, open_outfits
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import RuleBased
 from outfitgan.data.polyvore import CATEGORIES, PolyvoreOutfits
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ import pytest
 
 from outfitgan.config import DataConfig
 from outfitgan.data.folder import FolderOutfits
-from outfitgan.data.store import OutfitStore, cache_folder, open_store
+from outfitgan.data.outfit_store import OutfitStore, cache_folder, open_store
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError, DataError
 from outfitgan.items import COLLOCATION_ORDER, Outfit
@@ -25,12 +25,12 @@ Make = Callable[..., Path]
 BUILD = f"""
 import os, resource, sys
 from outfitgan.config import DataConfig
-from outfitgan.data.store import open_store
+from outfitgan.data.outfit_store import open_store
 from outfitgan.errors import OutfitError
 if int(sys.argv[3]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 calls = []
-def progress(done, total):
+def progress(what, done, total):
     calls.append(done)
     if done == int(sys.argv[2]):
         os._exit(9)
@@ -63,7 +63,7 @@ def test_it_is_built_once_and_says_how_far_it_is(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     config = DataConfig(count=3, cache=str(tmp_path))
 
-    def progress(done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         calls.append((done, total))
 
     open_store(config, SIZE, "train", 0, progress)

@@ -11,9 +11,10 @@ from skimage.measure import label
 from skimage.morphology import dilation, disk
 
 from outfitgan.config import DataConfig
-from outfitgan.data.fabric import Pattern, oklch
-from outfitgan.data.outfits import RuleBased, open_outfits
-from outfitgan.data.style import Style, hue_distance
+from outfitgan.data.drawing.fabric import Pattern, oklch
+from outfitgan.data.drawing.style import Style, hue_distance
+from outfitgan.data.open_outfits import open_outfits
+from outfitgan.data.outfit_source import RuleBased
 from outfitgan.data.synthetic import SyntheticOutfits
 from outfitgan.errors import ConfigError
 from outfitgan.items import COLLOCATION_ORDER, Item, ItemKind, Outfit

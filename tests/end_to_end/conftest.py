@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from outfitgan.cli import main
+from cli.main import main
 
 Finished = subprocess.CompletedProcess[str]
 Verb = Callable[..., Finished]
 Serving = Callable[..., AbstractContextManager[dict[str, str]]]
 
-COMMAND = (sys.executable, "-c", "from outfitgan.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from cli.main import main; main()")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 READY = re.compile(r"Ready: gRPC (?P<grpc>\S+), HTTP (?P<http>\S+), metrics (?P<metrics>\S+/metrics)\. ")
 
@@ -75,7 +75,7 @@ def run(succeed: Verb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     succeed("train", "--run", folder, "--preset", "tiny")
     succeed("export", "--run", folder, "--precision", "fp32")
     succeed("build", "--run", folder)
-    succeed("build", "--run", folder, "--target", "onnxruntime")
+    succeed("build", "--run", folder, "--runtime", "onnxruntime")
     succeed("assemble", "--run", folder)
     return folder
 

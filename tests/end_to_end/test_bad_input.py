@@ -33,7 +33,7 @@ from PIL import Image
 
 from outfitgan.errors import InputError
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient
+from serving.client.outfit_client import OutfitClient
 
 Finished = subprocess.CompletedProcess[str]
 Verb = Callable[..., Finished]
@@ -253,7 +253,7 @@ def test_the_server_refuses_an_item_without_its_mask(
         (["--mask", "hat=hat.png"], "'hat' is not an item kind; choose from upper, bag, lower, shoes"),
         (["--only", "hat"], "'hat' is not an item kind"),
         (["--only", "upper"], "Made here are bag, lower, shoes, not upper; ask for those only"),
-        (["--target", "abacus"], "no engine target 'abacus'"),
+        (["--runtime", "abacus"], "no runtime 'abacus'"),
         (["--precision", "fp7"], "There is no engine precision .fp7.; choose from fp32, bf16, fp16"),
     ],
 )

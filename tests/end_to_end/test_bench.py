@@ -15,7 +15,7 @@ from bench.subject import parameter_count, untrained_run
 from outfitgan.config import load_preset
 from outfitgan.errors import RunError
 from outfitgan.networks.generator import Generator
-from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
+from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
 from outfitgan.training.untrained import save_untrained_masks
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]

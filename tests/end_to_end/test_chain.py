@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from cli.main import app
 from export.boundary import CollocationGraph
-from export.graphs import makings
 from export.modules import generator_modules, run_module
-from outfitgan.cli import app
 from outfitgan.data.ccp import CcpOutfits
 from outfitgan.images import load_image, load_mask
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
-from outfitgan.training.networks import load_classifier, load_generator
+from outfitgan.model_graphs import item_graphs
 from outfitgan.training.runs import Run
-from serving.client import OutfitClient
+from outfitgan.training.trained_networks import load_classifier, load_generator
+from serving.client.outfit_client import OutfitClient
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 Serving = Callable[..., AbstractContextManager[dict[str, str]]]
@@ -65,8 +65,8 @@ def shoes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for verb, *options in (
         ["train", "--preset", "tiny", *few],
         ["export", "--precision", "fp32"],
-        ["build", "--target", "onnxruntime"],
-        ["assemble", "--target", "onnxruntime"],
+        ["build", "--runtime", "onnxruntime"],
+        ["assemble", "--runtime", "onnxruntime"],
     ):
         done = CliRunner().invoke(app, [verb, "--run", str(folder), *options])  # in this process: torch is loaded once
         assert done.exit_code == 0, (done.output, done.exception)
@@ -110,13 +110,13 @@ def assert_torch_makes_it(run: Path, folder: Path, source: ItemKind, end: str, m
     path = folder / f"{source}.{end}"
     image = load_image(path.read_bytes(), path.name, size).pixels[None]
     outfit, modules = {source: image}, generator_modules(load_generator(opened))
-    for making in makings(opened.config.model):
+    for item_graph in item_graphs(opened.config.model):
         feeds = {"SOURCE": image}
-        for name, kind in making.masks.items():
+        for name, kind in item_graph.masks.items():
             mask = folder / f"{kind}_mask.png"
             feeds[name] = load_mask(mask.read_bytes(), mask.name, size).pixels[None]
-        found = run_module(modules[making.contract.name], making.contract, feeds)
-        outfit |= {kind: found[name] for name, kind in making.images.items()}
+        found = run_module(modules[item_graph.contract.name], item_graph.contract, feeds)
+        outfit |= {kind: found[name] for name, kind in item_graph.images.items()}
     with torch.inference_mode():
         images = (torch.from_numpy(outfit[kind]) for kind in COLLOCATION_ORDER)
         score = CollocationGraph(load_classifier(opened))(*images)
@@ -141,7 +141,7 @@ def test_the_sheet_shows_the_outfit(example: Path, here_made: Made) -> None:
 def test_both_cpu_targets_make_the_same(
     succeed: Verb, run: Path, example: Path, here_made: Made, tmp_path: Path
 ) -> None:
-    options = ["--run", run, "--target", "onnxruntime", "--output", tmp_path / "out"]
+    options = ["--run", run, "--runtime", "onnxruntime", "--output", tmp_path / "out"]
     done = succeed("generate", *request(example), *options)
     assert_same(read_made(tmp_path / "out", done.stdout), here_made)
 
@@ -213,10 +213,10 @@ def test_a_real_garment(here: Verb, run: Path, served: dict[str, str], tmp_path:
 
 
 def test_build_does_not_build_twice(here: Verb, run: Path) -> None:
-    for target in ("openvino", "onnxruntime"):
+    for runtime in ("openvino", "onnxruntime"):
         before = snapshot(run / "engines")
-        assert sum(target in str(path) for path in before if path.name == "manifest.json") == 7
-        assert here("build", "--run", run, "--target", target).returncode == 0
+        assert sum(runtime in str(path) for path in before if path.name == "manifest.json") == 7
+        assert here("build", "--run", run, "--runtime", runtime).returncode == 0
         assert snapshot(run / "engines") == before
 
 
@@ -239,7 +239,7 @@ def test_another_source_item_with_another_target_until_sigterm(
     here("data", "write", "--output", tmp_path / "examples", "--count", 1, "--size", 32)
     example = tmp_path / "examples" / "000"
     options = request(example, ItemKind.SHOES)
-    done = here("generate", *options, "--run", shoes_run, "--target", "onnxruntime", "--output", tmp_path / "here")
+    done = here("generate", *options, "--run", shoes_run, "--runtime", "onnxruntime", "--output", tmp_path / "here")
     made = read_made(tmp_path / "here", done.stdout, 32)
     assert list(made.items) == [ItemKind.UPPER, ItemKind.BAG, ItemKind.LOWER]
     assert_torch_makes_it(shoes_run, example, ItemKind.SHOES, "png", made, 32)

@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from export.graphs import contracts_of
+from cli.main import app
 from export.modules import run_module, run_modules
-from outfitgan.cli import app
 from outfitgan.config import load_preset, override, save_config
 from outfitgan.images import load_image
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.masks import clean_mask
-from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
+from outfitgan.model_graphs import contracts_of
 from outfitgan.training.runs import Run
-from serving.client import OutfitClient
+from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
+from serving.client.outfit_client import OutfitClient
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 Serving = Callable[..., AbstractContextManager[dict[str, str]]]

@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.parity import psnr
-from bench.subject import complete
 from engines.manifest import read_manifest
-from outfitgan.folders import RunFolder
+from export.parity import psnr
 from outfitgan.items import ItemKind, targets_of
+from outfitgan.run_folder import RunFolder
 from outfitgan.training.runs import Run
-from serving.pipeline import run_engines
+from serving.complete_run import complete_run
+from serving.run_pipeline import run_engines
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 Serving = Callable[..., AbstractContextManager[dict[str, str]]]
@@ -39,9 +39,9 @@ def int8_run(succeed: Verb, run: Path) -> Path:
     said = succeed("export", "--run", run, "--precision", "int8", "--calibrate", 6).stdout
     assert said == f"Exported 7 graphs to {run}/graphs, each within its tolerance of torch.\n"
     assert {path.name: path.read_bytes() for path in run.glob("graphs/*.fp32.*")} == before
-    for target in ("openvino", "onnxruntime"):
-        said = succeed("build", "--run", run, "--target", target, "--precision", "int8").stdout
-        assert said == f"Built 7 {target} int8 engines in {run}/engines.\n"
+    for runtime in ("openvino", "onnxruntime"):
+        said = succeed("build", "--run", run, "--runtime", runtime, "--precision", "int8").stdout
+        assert said == f"Built 7 {runtime} int8 engines in {run}/engines.\n"
     return run
 
 
@@ -55,8 +55,8 @@ def items(folder: Path) -> Items:
 
 
 def test_generators_alone_are_int8(int8_run: Path) -> None:
-    for target in ("openvino", "onnxruntime"):
-        found = run_engines(RunFolder(int8_run), target, "int8")
+    for runtime in ("openvino", "onnxruntime"):
+        found = run_engines(RunFolder(int8_run), runtime, "int8")
         precisions = {name: read_manifest(folder).precision for name, folder in found.items()}
         assert precisions == {name: "int8" if name.startswith("generator_") else "fp32" for name in found}
     sidecar = json.loads((int8_run / "graphs" / "generator_bag.int8.json").read_text())
@@ -65,9 +65,9 @@ def test_generators_alone_are_int8(int8_run: Path) -> None:
 
 def test_int8_engines_make_nearly_the_same_outfit(succeed: Verb, int8_run: Path, example: Path, tmp_path: Path) -> None:
     made: dict[str, Items] = {}
-    for target, precision in (("openvino", "fp32"), ("openvino", "int8"), ("onnxruntime", "int8")):
-        output = tmp_path / f"{target}-{precision}"
-        options = ["--run", int8_run, "--target", target, "--precision", precision, "--output", output]
+    for runtime, precision in (("openvino", "fp32"), ("openvino", "int8"), ("onnxruntime", "int8")):
+        output = tmp_path / f"{runtime}-{precision}"
+        options = ["--run", int8_run, "--runtime", runtime, "--precision", precision, "--output", output]
         succeed("generate", *request(example), *options)
         made[output.name] = items(output)
     exact = made.pop("openvino-fp32")
@@ -81,7 +81,7 @@ def test_a_server_runs_int8_engines(
     succeed: Verb, serving: Serving, int8_run: Path, example: Path, tmp_path: Path
 ) -> None:
     repository, here, there = tmp_path / "repository", tmp_path / "here", tmp_path / "there"
-    engines = ["--run", int8_run, "--target", "openvino", "--precision", "int8"]
+    engines = ["--run", int8_run, "--runtime", "openvino", "--precision", "int8"]
     succeed("assemble", *engines, "--output", repository)
     succeed("generate", *request(example), *engines, "--output", here)
     with serving(repository, signal.SIGTERM) as urls:
@@ -109,7 +109,7 @@ def test_what_int8_costs_and_gains_is_a_table(int8_run: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400, cwd=BENCH.parents[1])
     assert done.returncode == 0, done.stderr
     header, _, *lines = done.stdout.splitlines()
-    assert header.startswith("| target | items | PSNR dB: mean | worst | SSIM: mean | worst | ms fp32 |")
+    assert header.startswith("| runtime | items | PSNR dB: mean | worst | SSIM: mean | worst | ms fp32 |")
     assert [line.split(" | ")[:2] for line in lines] == [["| openvino", "6"], ["| onnxruntime", "6"]]
     for line in lines:
         mean, worst, similar, least, fp32, int8, ratio = map(float, line.split(" | ")[2:9])
@@ -124,7 +124,9 @@ def test_a_run_of_few_outfits_is_measured_without_int8(run_copy: Path) -> None:
     config.write_text(config.read_text().replace("\ncount = 48\n", "\ncount = 19\n"))
     for path in run_copy.glob("graphs/*int8*"):  # another test's
         path.unlink()
-    absent = complete(Run.open(run_copy), 1, lambda _: None, [("openvino", "int8"), ("onnxruntime", "fp32")], ["fp32"])
+    absent = complete_run(
+        Run.open(run_copy), 1, lambda _: None, [("openvino", "int8"), ("onnxruntime", "fp32")], ["fp32"]
+    )
     assert set(absent) == {("openvino", "int8")}
     assert absent["openvino", "int8"].startswith("This run has 19 training outfits, 4 of which check an INT8 graph")
 

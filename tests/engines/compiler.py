@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from outfitgan.ops import correlate_aot
-from outfitgan.ops.compiled_kernel import CompiledKernel
+from outfitgan.ops.correlate import ahead_of_time
+from outfitgan.ops.correlate.compiled_kernel import CompiledKernel
 
 
 @contextmanager
 def compiled_apart() -> Iterator[None]:
     """Let `compile_ptx` do its work in the other process for a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(correlate_aot, "compile_ptx", _asked_for)
+        patch.setattr(ahead_of_time, "compile_ptx", _asked_for)
         yield
 
 
@@ -33,4 +33,4 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _ptx(asked: tuple[Any, ...], named: dict[str, Any]) -> CompiledKernel:
-    return correlate_aot.compile_ptx(*asked, **named)
+    return ahead_of_time.compile_ptx(*asked, **named)

@@ -11,20 +11,20 @@ import pytest
 import torch
 from simulation import simulated
 
-from engines import tensorrt_tactics
-from engines.store import EngineStore
+from engines.engine_store import EngineStore
+from engines.tensorrt import tactics
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
 from export.exporter import ExportedGraph, export_graph
-from export.graphs import (
+from outfitgan.config import load_preset, override
+from outfitgan.files import sha256_of
+from outfitgan.items import ItemKind
+from outfitgan.model_graphs import (
     alignment_contract,
     collocation_contract,
     generator_contract,
     mask_generator_contract,
     outfit_contract,
 )
-from outfitgan.config import load_preset, override
-from outfitgan.files import sha256_of
-from outfitgan.items import ItemKind
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
@@ -106,7 +106,7 @@ def half_generator(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
 def gpu() -> Iterator[SimpleNamespace]:
     """The simulated modules, on an Ampere GPU, whose kernels are the portable ones alone; one a layout, to be quick."""
     with simulated() as modules, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensorrt_tactics, "_TACTICS", 1)
+        patch.setattr(tactics, "_TACTICS", 1)
         modules.cuda.NAME, modules.cuda.CAPABILITY = "Simulated A10", (8, 6)
         yield modules
         assert modules.cuda.depth() == 0

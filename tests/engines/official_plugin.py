@@ -19,8 +19,8 @@ import tensorrt as trt
 from tensorrt.plugin._lib import QDP_REGISTRY
 from tensorrt.plugin._tensor import ShapeExpr, ShapeExprs, SymIntExpr, TensorDesc
 
-from engines import tensorrt_tactics
-from engines.tensorrt_plugin import NAME, NAMESPACE, VERSION, register_correlate
+from engines.tensorrt import tactics
+from engines.tensorrt.plugin import NAME, NAMESPACE, VERSION, register_correlate
 from outfitgan.errors import EngineError
 
 BATCH, CHANNELS, VALUES, ROWS, COLUMNS = 3, 64, 24, 20, 9  # VALUES and the grid fill no tile
@@ -85,9 +85,9 @@ def created(node: onnx.NodeProto) -> Any:
     return creator.create_plugin(node.op_type, space, collection, trt.TensorRTPhase.BUILD, strict)
 
 
-def ask(plugin: Any, dtype: Any, tactics: int) -> dict[str, Any]:
+def ask(plugin: Any, dtype: Any, offered: int) -> dict[str, Any]:
     """Go through the builder's questions for one type, with so many kernels, which take a second each to compile."""
-    tensorrt_tactics._TACTICS = tactics
+    tactics._TACTICS = offered
     shapes = [(BATCH, CHANNELS, ROWS, COLUMNS), (BATCH, CHANNELS, 7, 5), (BATCH, VALUES, 7, 5)]
     (output,) = plugin.get_output_data_types([dtype] * 3, [4] * 3)
     SymIntExpr._exprBuilder = Expressions()
@@ -143,8 +143,8 @@ def main() -> None:
         "nodes": len(nodes),
         "registered": [(c.name, c.plugin_namespace, c.plugin_version) for c in our_creators()],
         "attributes": plugin.attrs,
-        "half": ask(plugin, trt.DataType.HALF, tactics=2),
-        "float": ask(created(nodes[0]), trt.DataType.FLOAT, tactics=1),
+        "half": ask(plugin, trt.DataType.HALF, offered=2),
+        "float": ask(created(nodes[0]), trt.DataType.FLOAT, offered=1),
         "refused": refused,
     }
     print(json.dumps(report))

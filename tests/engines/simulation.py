@@ -13,14 +13,22 @@ from compiler import compiled_apart
 
 FOLDER = Path(__file__).parent / "simulated"
 _PACKAGES = ("tensorrt", "pycuda", "cuda")
-_BOUND = ("runtime", "lane", "tensorrt_log", "tensorrt_build", "tensorrt_inspect", "tensorrt_plugin", "tensorrt_refit")
+_BOUND = (
+    "engines.plan.log",
+    "engines.plan.execution",
+    "engines.plan.runner",
+    "engines.tensorrt.build",
+    "engines.tensorrt.inspect",
+    "engines.tensorrt.plugin",
+    "engines.tensorrt.refit",
+)
 """Modules of ours that import TensorRT when they are imported."""
 
 
 @contextmanager
 def simulated() -> Iterator[SimpleNamespace]:
     """Yield the simulated modules: trt, cuda (PyCUDA's driver) and graphs (the driver of cuda-bindings)."""
-    before = _taken()
+    before = _unload()
     sys.path.insert(0, str(FOLDER))
     importlib.invalidate_caches()
     try:
@@ -30,15 +38,16 @@ def simulated() -> Iterator[SimpleNamespace]:
             yield SimpleNamespace(**modules)
     finally:
         sys.path.remove(str(FOLDER))
-        _taken()
+        _unload()
         sys.modules.update(before)
 
 
-def _taken() -> dict[str, object]:
-    """Take the packages, and our modules that hold on to them, out of what is imported."""
-    engines = importlib.import_module("engines")
-    for name in _BOUND:
-        vars(engines).pop(name, None)
+def _unload() -> dict[str, object]:
+    """Drop the packages, and our modules that hold on to them, from what is imported; return them."""
     names = [name for name in sys.modules if name.partition(".")[0] in _PACKAGES]
-    names += [name for name in (f"engines.{bound}" for bound in _BOUND) if name in sys.modules]
+    for bound in _BOUND:
+        package, _, name = bound.rpartition(".")
+        vars(importlib.import_module(package)).pop(name, None)
+        if bound in sys.modules:
+            names.append(bound)
     return {name: sys.modules.pop(name) for name in names}

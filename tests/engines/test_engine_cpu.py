@@ -12,13 +12,14 @@ import onnxruntime
 import pytest
 
 from engines.engine import Engine
-from engines.openvino import core
-from engines.store import EngineStore, open_engine
+from engines.engine_store import EngineStore
+from engines.openvino.cpu import core
+from engines.registry import open_engine
 from export.exported import ExportedGraph
 from export.parity import adversarial_inputs, compare, shortfalls
 from outfitgan.errors import EngineError, InputError
 
-TARGETS = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 def reference(graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -27,28 +28,28 @@ def reference(graph: ExportedGraph, feeds: dict[str, np.ndarray]) -> dict[str, n
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def opened(store: EngineStore, graph: ExportedGraph, target: str, threads: int = 1) -> Engine:
-    return open_engine(store.build(graph, target, "fp32"), threads)
+def opened(store: EngineStore, graph: ExportedGraph, runtime: str, threads: int = 1) -> Engine:
+    return open_engine(store.build(graph, runtime, "fp32"), threads)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("name", ["alignment", "collocation_graph", "outfit_graph", "mask_graph"])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_engine_agrees_with_the_graph(
-    target: str, name: str, batch: int, built: EngineStore, request: pytest.FixtureRequest
+    runtime: str, name: str, batch: int, built: EngineStore, request: pytest.FixtureRequest
 ) -> None:
     graph: ExportedGraph = request.getfixturevalue(name)
-    with opened(built, graph, target) as engine:
+    with opened(built, graph, runtime) as engine:
         assert engine.contract == graph.contract
         for label, feeds in adversarial_inputs(graph.contract, batch, seed=21):
             figures = compare(reference(graph, feeds), engine.run(feeds), graph.contract)
             assert not shortfalls(figures, graph.contract, "fp32"), label
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_outputs_belong_to_the_caller(target: str, alignment: ExportedGraph, built: EngineStore) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_outputs_belong_to_the_caller(runtime: str, alignment: ExportedGraph, built: EngineStore) -> None:
     (_, one), (_, two), *_ = adversarial_inputs(alignment.contract, 1, seed=2)
-    with opened(built, alignment, target) as engine:
+    with opened(built, alignment, runtime) as engine:
         first = engine.run(one)
         kept = {name: array.copy() for name, array in first.items()}
         second = engine.run(two)
@@ -58,21 +59,21 @@ def test_outputs_belong_to_the_caller(target: str, alignment: ExportedGraph, bui
         array[:] = 0  # writable
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_inputs_need_not_be_contiguous(target: str, alignment: ExportedGraph, built: EngineStore) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_inputs_need_not_be_contiguous(runtime: str, alignment: ExportedGraph, built: EngineStore) -> None:
     feeds = adversarial_inputs(alignment.contract, 2, seed=2)[0][1]
     strided = {name: np.repeat(array, 2, axis=1)[:, ::2] for name, array in feeds.items()}
     flipped = {name: np.ascontiguousarray(array[:, :, ::-1])[:, :, ::-1] for name, array in feeds.items()}
-    with opened(built, alignment, target) as engine:
+    with opened(built, alignment, runtime) as engine:
         expected = engine.run(feeds)["WARPED"]
         for other in (strided, flipped):
             assert np.array_equal(engine.run(other)["WARPED"], expected)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_wrong_inputs_are_refused(target: str, alignment: ExportedGraph, built: EngineStore) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_wrong_inputs_are_refused(runtime: str, alignment: ExportedGraph, built: EngineStore) -> None:
     feeds = adversarial_inputs(alignment.contract, 1, seed=2)[0][1]
-    with opened(built, alignment, target) as engine:
+    with opened(built, alignment, runtime) as engine:
         with pytest.raises(InputError, match="takes"):
             engine.run({"SOURCE": feeds["SOURCE"]})
         with pytest.raises(InputError, match="must be uint8"):
@@ -81,9 +82,9 @@ def test_wrong_inputs_are_refused(target: str, alignment: ExportedGraph, built: 
             engine.run({name: np.repeat(array, 9, axis=0) for name, array in feeds.items()})
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_closed_engine_says_so(target: str, alignment: ExportedGraph, built: EngineStore) -> None:
-    engine = opened(built, alignment, target)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_closed_engine_says_so(runtime: str, alignment: ExportedGraph, built: EngineStore) -> None:
+    engine = opened(built, alignment, runtime)
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
@@ -95,14 +96,14 @@ def test_threads_are_checked(alignment: ExportedGraph, built: EngineStore) -> No
         opened(built, alignment, "onnxruntime", threads=-1)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_fp16_is_refused_on_a_cpu(target: str, alignment: ExportedGraph, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_fp16_is_refused_on_a_cpu(runtime: str, alignment: ExportedGraph, tmp_path: Path) -> None:
     store = EngineStore(tmp_path)
     with pytest.raises(EngineError, match="FP16 as FP32 on a CPU"):
-        store.build(alignment, target, "fp16")
+        store.build(alignment, runtime, "fp16")
     half = dataclasses.replace(alignment, precision="fp16")
     with pytest.raises(EngineError, match="takes the fp32 graph of alignment_bag, not the fp16 one"):
-        store.build(half, target, "fp32")
+        store.build(half, runtime, "fp32")
     assert not list(tmp_path.iterdir())
 
 
@@ -145,7 +146,7 @@ def test_ctrl_c_is_pythons_own_after_engines_were_closed(alignment: ExportedGrap
     """A Core that is freed may leave the process a stack for signals that is no longer there."""
     folder = built.build(alignment, "openvino", "fp32")
     program = (
-        "import signal, sys; from pathlib import Path; from engines.store import open_engine\n"
+        "import signal, sys; from pathlib import Path; from engines.registry import open_engine\n"
         "engines = [open_engine(Path(sys.argv[1]), 1) for _ in range(3)]\n"
         "while engines: engines.pop(0).close()\n"
         "try: signal.raise_signal(signal.SIGINT)\n"

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from engines.folder import find_engines
+from engines.engine_folder import find_engines
 from engines.manifest import EngineManifest, Profile, write_manifest
-from export.contract import GraphContract
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import EngineError
 
 NOTHING = "0" * 64
 
 
-def add(root: Path, graph: str, target: str, precision: str, key: str = "a") -> Path:
+def add(root: Path, graph: str, runtime: str, precision: str, key: str = "a") -> Path:
     """An engine's folder with its manifest; the files are for whoever opens it."""
-    folder = root / f"{graph}.{target}.{precision}.{key}"
+    folder = root / f"{graph}.{runtime}.{precision}.{key}"
     folder.mkdir(parents=True)
     manifest = EngineManifest(
-        GraphContract(graph, (), ()), NOTHING, target, precision, {"model": NOTHING}, {}, {}, Profile(1, 1, 8), {}, key
+        GraphContract(graph, (), ()), NOTHING, runtime, precision, {"model": NOTHING}, {}, {}, Profile(1, 1, 8), {}, key
     )
     write_manifest(manifest, folder)
     return folder

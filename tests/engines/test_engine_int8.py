@@ -14,45 +14,48 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 
-from engines import onnxruntime_int8
+from engines.engine_store import EngineStore
 from engines.manifest import read_manifest
-from engines.onnxruntime_int8 import NARROW, with_integer_convolutions
-from engines.openvino import core
-from engines.openvino_int8 import unsigned
-from engines.store import EngineStore, open_engine
-from engines.targets import engine_precision, graph_precision
+from engines.onnxruntime import int8
+from engines.onnxruntime.cpu import session_options
+from engines.onnxruntime.int8 import NARROW, with_integer_convolutions
+from engines.openvino.cpu import core
+from engines.openvino.int8 import unsigned
+from engines.registry import engine_precision, graph_precision, open_engine
 from export.boundary import GeneratorGraph
 from export.calibration import Samples, open_calibration
 from export.correlate_function import correlate_nodes
 from export.exported import ExportedGraph
 from export.exporter import export_graph
-from export.graphs import Making, makings
 from export.parity import adversarial_inputs, compare, shortfalls, tolerance_of
 from export.qdq import OUTPUT_RANGES, check_quantised
 from outfitgan.config import load_preset
 from outfitgan.errors import EngineError, GraphError, UnsupportedError
 from outfitgan.files import sha256_of
+from outfitgan.model_graphs import ItemGraph, item_graphs
 from outfitgan.networks.architectures import build_generator
 
-TARGETS = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 @pytest.fixture(scope="module")
-def making() -> Making:
-    return makings(load_preset("tiny").model)[0]
+def item_graph() -> ItemGraph:
+    return item_graphs(load_preset("tiny").model)[0]
 
 
 @pytest.fixture(scope="module")
-def samples(making: Making) -> Samples:
-    return open_calibration(load_preset("tiny"), 4).samples(making)
+def samples(item_graph: ItemGraph) -> Samples:
+    return open_calibration(load_preset("tiny"), 4).samples(item_graph)
 
 
 @pytest.fixture(scope="module")
-def graphs(making: Making, samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportedGraph]:
+def graphs(
+    item_graph: ItemGraph, samples: Samples, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ExportedGraph]:
     """One generator in FP32 and in INT8."""
     torch.manual_seed(11)
     module = GeneratorGraph(build_generator(load_preset("tiny").model).items["bag"])
-    folder, contract = tmp_path_factory.mktemp("graphs"), making.contract
+    folder, contract = tmp_path_factory.mktemp("graphs"), item_graph.contract
     return {
         precision: export_graph(module, contract, precision, folder / f"{contract.name}.{precision}.onnx", samples)
         for precision in ("fp32", "int8")
@@ -68,7 +71,7 @@ def model(graphs: dict[str, ExportedGraph]) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def engines(graphs: dict[str, ExportedGraph], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     store = EngineStore(tmp_path_factory.mktemp("int8"))
-    return {target: store.build(graphs["int8"], target, "int8") for target in TARGETS}
+    return {runtime: store.build(graphs["int8"], runtime, "int8") for runtime in RUNTIMES}
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -79,20 +82,20 @@ def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.nd
 # What an engine is
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_an_engine_stays_within_what_int8_owes(
-    target: str, engines: dict[str, Path], graphs: dict[str, ExportedGraph], samples: Samples
+    runtime: str, engines: dict[str, Path], graphs: dict[str, ExportedGraph], samples: Samples
 ) -> None:
     """Against the FP32 graph, on outfits that nothing was calibrated on and on what a careless client sends."""
     exact, contract = onnx.load(graphs["fp32"].path), graphs["int8"].contract
     feeds = [*samples.unseen, *(feed for batch in (1, 3) for _, feed in adversarial_inputs(contract, batch, seed=5))]
-    with open_engine(engines[target], 1) as engine:
+    with open_engine(engines[runtime], 1) as engine:
         for feed in feeds:
             made = engine.run(feed)
             figures = compare(run(exact, feed), made, contract)
             assert not shortfalls(figures, contract, "int8")
             assert figures["IMAGE"].psnr_db < 70  # it is no FP32 engine
-    manifest = read_manifest(engines[target])
+    manifest = read_manifest(engines[runtime])
     assert (manifest.precision, manifest.graph_sha256) == ("int8", graphs["int8"].sha256)
     assert manifest.parity["IMAGE"]["psnr_db"] > tolerance_of(contract.outputs[0], "int8").psnr_db
 
@@ -146,7 +149,7 @@ def integer_convolution(built: onnx.ModelProto, data: str, name: str) -> onnx.Mo
 
 
 def test_a_convolution_errs_by_half_a_step_of_its_output(model: onnx.ModelProto) -> None:
-    """Against torch, in FP64, on the rounded operands."""
+    """Against torch, in FP64, on the rounded operands; a CPU without VNNI would overflow by default."""
     reach = json.loads({entry.key: entry.value for entry in model.metadata_props}[OUTPUT_RANGES])
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     built = with_integer_convolutions(model)
@@ -159,7 +162,9 @@ def test_a_convolution_errs_by_half_a_step_of_its_output(model: onnx.ModelProto)
         weight = stored[found.weight] * stored[found.weight_scale].astype(np.float64)[:, None, None, None]
         data = rng.normal(0, 25 * step, (1, weight.shape[1], 9, 9)).astype(np.float32)
         session = onnxruntime.InferenceSession(
-            integer_convolution(built, found.data, name).SerializeToString(), providers=["CPUExecutionProvider"]
+            integer_convolution(built, found.data, name).SerializeToString(),
+            session_options(1),
+            providers=["CPUExecutionProvider"],
         )
         (made,) = session.run([name], {found.data: data})
         levels = np.clip(np.round(data / step), -128, 127).astype(np.float64)
@@ -179,28 +184,28 @@ def test_a_convolution_errs_by_half_a_step_of_its_output(model: onnx.ModelProto)
 # What is refused
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_int8_takes_the_int8_graph_and_fp32_the_other(
-    target: str, graphs: dict[str, ExportedGraph], tmp_path: Path
+    runtime: str, graphs: dict[str, ExportedGraph], tmp_path: Path
 ) -> None:
     store = EngineStore(tmp_path)
     for precision, other in (("int8", "fp32"), ("fp32", "int8")):
-        says = f"{target} {precision} takes the {precision} graph of generator_bag, not the {other} one; export it"
+        says = f"{runtime} {precision} takes the {precision} graph of generator_bag, not the {other} one; export it"
         with pytest.raises(UnsupportedError, match=says):
-            store.build(graphs[other], target, precision)
+            store.build(graphs[other], runtime, precision)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_graph_that_rounds_otherwise_is_refused(
-    target: str, graphs: dict[str, ExportedGraph], model: onnx.ModelProto, tmp_path: Path
+    runtime: str, graphs: dict[str, ExportedGraph], model: onnx.ModelProto, tmp_path: Path
 ) -> None:
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
     convolution.input[0] = check_quantised(model)[0].data
     onnx.save(model, path := tmp_path / "spoilt.onnx")
     graph = dataclasses.replace(graphs["int8"], path=path, sha256=sha256_of(path))
     with pytest.raises(GraphError, match="does not read a tensor that was rounded to INT8"):
-        EngineStore(tmp_path / "engines").build(graph, target, "int8")
+        EngineStore(tmp_path / "engines").build(graph, runtime, "int8")
     assert not list((tmp_path / "engines").iterdir())
 
 
@@ -208,7 +213,7 @@ def test_a_convolution_that_openvino_keeps_in_fp32_is_noticed(
     graphs: dict[str, ExportedGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a CPU whose INT8 it has no kernels for."""
-    monkeypatch.setattr("engines.openvino.unsigned", lambda _: onnx.load(graphs["fp32"].path))
+    monkeypatch.setattr("engines.openvino.cpu.unsigned", lambda _: onnx.load(graphs["fp32"].path))
     with pytest.raises(
         EngineError, match=r"openvino runs .* of generator_bag as .*, not in INT8 on this CPU; use fp32"
     ):
@@ -227,13 +232,13 @@ def test_a_convolution_that_onnxruntime_does_not_keep_is_noticed(engines: dict[s
     onnx.save(model, path := tmp_path / "model.onnx")
     says = f"onnxruntime keeps {total} of the {total + 1} INT8 convolutions of generator_bag; use fp32"
     with pytest.raises(EngineError, match=says):
-        onnxruntime_int8.check_int8(path, "generator_bag")
+        int8.check_int8(path, "generator_bag")
 
 
 def test_a_graph_of_narrow_convolutions_is_refused(
     graphs: dict[str, ExportedGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnxruntime_int8, "NARROW", 10_000)
+    monkeypatch.setattr(int8, "NARROW", 10_000)
     with pytest.raises(UnsupportedError, match="Every convolution of generator_bag is too narrow for INT8 here"):
         EngineStore(tmp_path).build(graphs["int8"], "onnxruntime", "int8")
     assert not list(tmp_path.iterdir())
@@ -242,7 +247,7 @@ def test_a_graph_of_narrow_convolutions_is_refused(
 def test_an_engine_that_rounds_wrongly_is_out_of_tolerance(
     graphs: dict[str, ExportedGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnxruntime_int8, "_LEVELS", 1)  # three levels are left
+    monkeypatch.setattr(int8, "_LEVELS", 1)  # three levels are left
     with pytest.raises(EngineError, match="onnxruntime int8 engine of generator_bag is out of tolerance: IMAGE: PSNR"):
         EngineStore(tmp_path).build(graphs["int8"], "onnxruntime", "int8")
     assert not list(tmp_path.iterdir())
@@ -251,11 +256,11 @@ def test_an_engine_that_rounds_wrongly_is_out_of_tolerance(
 # Which engines a run has
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_only_generators_are_int8(target: str) -> None:
-    assert graph_precision(target, "int8") == "int8"
-    assert engine_precision("generator_bag", target, "int8") == "int8"
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_only_generators_are_int8(runtime: str) -> None:
+    assert graph_precision(runtime, "int8") == "int8"
+    assert engine_precision("generator_bag", runtime, "int8") == "int8"
     for name in ("alignment_bag", "collocation", "mask_generator_bag"):
-        assert engine_precision(name, target, "int8") == "fp32"
-        assert engine_precision(name, target, "fp32") == "fp32"
+        assert engine_precision(name, runtime, "int8") == "fp32"
+        assert engine_precision(name, runtime, "fp32") == "fp32"
     assert engine_precision("collocation", "openvino", "bf16") == "bf16"

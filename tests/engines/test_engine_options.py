@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import onnxruntime as cpu_target
+from engines.engine_store import EngineStore
 from engines.manifest import Profile, read_manifest
-from engines.store import EngineStore
+from engines.onnxruntime.cpu import OnnxruntimeEngine
 from export.exported import ExportedGraph
 from outfitgan.errors import ConfigError, EngineError, UnsupportedError
 
@@ -37,19 +37,19 @@ def test_a_profile_outside_the_contract_is_refused(
 def test_the_engine_is_measured_at_the_batches_of_its_profile(
     collocation_graph: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches, infer = [], cpu_target.OnnxruntimeEngine._infer
+    batches, infer = [], OnnxruntimeEngine._infer
 
-    def counted(self: cpu_target.OnnxruntimeEngine, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def counted(self: OnnxruntimeEngine, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batches.append(len(feeds["UPPER"]))
         return infer(self, feeds)
 
-    monkeypatch.setattr(cpu_target.OnnxruntimeEngine, "_infer", counted)
+    monkeypatch.setattr(OnnxruntimeEngine, "_infer", counted)
     EngineStore(tmp_path).build(collocation_graph, "onnxruntime", "fp32", Profile(2, 2, 3))
     assert set(batches) == {2, 3}
 
 
-def test_options_that_a_target_has_not_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="target openvino has no option refittable, nor any other; leave it out"):
+def test_options_that_a_runtime_has_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="runtime openvino has no option refittable, nor any other; leave it out"):
         EngineStore(tmp_path).choose("openvino", {"refittable": True})
     assert not list(tmp_path.iterdir())
 
@@ -65,7 +65,9 @@ def test_a_cpu_engine_takes_no_other_weights(alignment: ExportedGraph, built: En
         built.refit(built.build(alignment, "onnxruntime", "fp32"), alignment)
 
 
-def test_a_build_is_watched(alignment: ExportedGraph, collocation_graph: ExportedGraph, tmp_path: Path) -> None:
+def test_a_build_reports_its_progress(
+    alignment: ExportedGraph, collocation_graph: ExportedGraph, tmp_path: Path
+) -> None:
     graphs, seen = {"first": alignment, "second": collocation_graph}, []
-    EngineStore(tmp_path).build_all(graphs, "onnxruntime", "fp32", lambda *told: seen.append(told))
+    EngineStore(tmp_path).build_all(graphs, "onnxruntime", "fp32", lambda *step: seen.append(step))
     assert seen == [("first", 1, 2), ("second", 2, 2)]

@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 import pytest
 
-from engines import onnxruntime as cpu_target
+from engines.engine_store import EngineStore
 from engines.manifest import MANIFEST, read_manifest, write_manifest
+from engines.onnxruntime.cpu import OnnxruntimeCpu
+from engines.registry import RUNTIMES, open_engine
 from engines.settings import BuildSettings
-from engines.store import TARGETS, EngineStore, open_engine
 from export.exported import ExportedGraph, save_sidecar
 from outfitgan.errors import EngineError
 from outfitgan.files import sha256_of
@@ -35,13 +36,13 @@ def changed_copy(graph: ExportedGraph, folder: Path, shift: float) -> ExportedGr
     return changed
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-def test_manifest_says_what_was_built(target: str, alignment: ExportedGraph, built: EngineStore) -> None:
-    folder = built.build(alignment, target, "fp32")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_manifest_says_what_was_built(runtime: str, alignment: ExportedGraph, built: EngineStore) -> None:
+    folder = built.build(alignment, runtime, "fp32")
     manifest = read_manifest(folder)
-    assert folder.name == f"alignment_bag.{target}.fp32.{manifest.key[:12]}"
+    assert folder.name == f"alignment_bag.{runtime}.fp32.{manifest.key[:12]}"
     assert (manifest.graph_sha256, manifest.contract) == (alignment.sha256, alignment.contract)
-    assert set(manifest.versions) == {target}
+    assert set(manifest.versions) == {runtime}
     assert manifest.device["name"]
     assert set(manifest.parity) == {"WARPED", "MATCH", "WEIGHT"}
     assert (manifest.profile.min_batch, manifest.profile.max_batch) == (1, 8)
@@ -54,7 +55,7 @@ def test_same_inputs_build_once(alignment: ExportedGraph, tmp_path: Path, monkey
     assert store.find(alignment, "onnxruntime", "fp32") is None
     first = store.build(alignment, "onnxruntime", "fp32")
     time = first.stat().st_mtime_ns, (first / MANIFEST).stat().st_mtime_ns
-    monkeypatch.delattr(cpu_target, "build")
+    monkeypatch.setattr(OnnxruntimeCpu, "build", None)
     assert store.build(alignment, "onnxruntime", "fp32") == first
     assert store.find(alignment, "onnxruntime", "fp32") == first
     assert (first.stat().st_mtime_ns, (first / MANIFEST).stat().st_mtime_ns) == time
@@ -74,7 +75,7 @@ def test_another_version_builds_anew(
     alignment: ExportedGraph, built: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built.build(alignment, "onnxruntime", "fp32")
-    monkeypatch.setattr(cpu_target, "versions", lambda: {"onnxruntime": "99"})
+    monkeypatch.setattr(OnnxruntimeCpu, "versions", lambda self: {"onnxruntime": "99"})
     assert built.find(alignment, "onnxruntime", "fp32") is None
 
 
@@ -82,9 +83,9 @@ def test_device_counts_where_an_engine_is_bound_to_it(
     alignment: ExportedGraph, built: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built.build(alignment, "onnxruntime", "fp32")
-    monkeypatch.setattr(cpu_target, "device", lambda: {"name": "another"})
+    monkeypatch.setattr(OnnxruntimeCpu, "device", lambda self: {"name": "another"})
     assert built.find(alignment, "onnxruntime", "fp32")
-    monkeypatch.setattr(cpu_target, "bound_by", lambda options: ("name",))
+    monkeypatch.setattr(OnnxruntimeCpu, "required_device_fields", lambda self, options: ("name",))
     assert built.find(alignment, "onnxruntime", "fp32") is None
 
 
@@ -98,11 +99,13 @@ def test_graph_changed_behind_its_sidecar_is_refused(alignment: ExportedGraph, t
 def test_interrupted_build_leaves_nothing(
     alignment: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
+    def interrupted(
+        self: OnnxruntimeCpu, graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings
+    ) -> dict[str, Any]:
         (folder / "model.onnx").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cpu_target, "build", interrupted)
+    monkeypatch.setattr(OnnxruntimeCpu, "build", interrupted)
     with pytest.raises(KeyboardInterrupt):
         EngineStore(tmp_path).build(alignment, "onnxruntime", "fp32")
     assert not list(tmp_path.iterdir())
@@ -113,11 +116,13 @@ def test_out_of_tolerance_leaves_nothing(
 ) -> None:
     other = changed_copy(alignment, tmp_path, 0.5)
 
-    def wrong(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
+    def wrong(
+        self: OnnxruntimeCpu, graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings
+    ) -> dict[str, Any]:
         (folder / "model.onnx").write_bytes(other.path.read_bytes())
         return {}
 
-    monkeypatch.setattr(cpu_target, "build", wrong)
+    monkeypatch.setattr(OnnxruntimeCpu, "build", wrong)
     with pytest.raises(EngineError, match=r"engine of alignment_bag is out of tolerance: WARPED: PSNR .* \(at least"):
         EngineStore(tmp_path / "engines").build(alignment, "onnxruntime", "fp32")
     assert not list((tmp_path / "engines").iterdir())
@@ -173,9 +178,9 @@ def test_an_engine_bound_to_another_device_is_not_opened(
     alignment: ExportedGraph, built: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = built.build(alignment, "onnxruntime", "fp32")
-    monkeypatch.setattr(cpu_target, "device", lambda: {"name": "another"})
+    monkeypatch.setattr(OnnxruntimeCpu, "device", lambda self: {"name": "another"})
     open_engine(folder).close()
-    monkeypatch.setattr(cpu_target, "bound_by", lambda options: ("name",))
+    monkeypatch.setattr(OnnxruntimeCpu, "required_device_fields", lambda self, options: ("name",))
     with pytest.raises(EngineError, match="runs only there, not on another; build it here"):
         open_engine(folder)
 
@@ -183,15 +188,17 @@ def test_an_engine_bound_to_another_device_is_not_opened(
 def test_an_engine_that_appeared_during_the_build_is_kept(
     alignment: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, build = EngineStore(tmp_path), cpu_target.build
+    store, build = EngineStore(tmp_path), OnnxruntimeCpu.build
 
-    def beaten(graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings) -> dict[str, Any]:
-        monkeypatch.setattr(cpu_target, "build", build)
+    def beaten(
+        self: OnnxruntimeCpu, graph: ExportedGraph, folder: Path, precision: str, settings: BuildSettings
+    ) -> dict[str, Any]:
+        monkeypatch.setattr(OnnxruntimeCpu, "build", build)
         made.append(store.build(graph, "onnxruntime", precision).stat().st_ino)
-        return build(graph, folder, precision, settings)
+        return build(self, graph, folder, precision, settings)
 
     made: list[int] = []
-    monkeypatch.setattr(cpu_target, "build", beaten)
+    monkeypatch.setattr(OnnxruntimeCpu, "build", beaten)
     folder = store.build(alignment, "onnxruntime", "fp32")
     assert [folder.stat().st_ino] == made
     assert list(tmp_path.iterdir()) == [folder]
@@ -200,7 +207,8 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "has format 99, not 1"),
+        ({"format": 99}, "has format 99, not 2"),
+        ({"format": 1}, "has format 1, not 2; build it again"),  # of a version that called the runtime a target
         ({"profile": {}}, "not readable"),
         ({"contract": {}}, "not readable"),
         ({"surprise": 1}, "not readable"),
@@ -209,7 +217,7 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
         ({"files": {"model.onnx": 3}}, "not readable"),
         ({"files": {"../model.onnx": "0" * 64}}, "not a file of the folder"),
         ({"files": {"/model.onnx": "0" * 64}}, "not a file of the folder"),
-        ({"target": ["onnxruntime"]}, "not readable"),
+        ({"runtime": ["onnxruntime"]}, "not readable"),
         ({"device": "here"}, "not readable"),
         ({"options": ["refittable"]}, "not readable"),
         ({"details": 3}, "not readable"),
@@ -233,14 +241,14 @@ def test_broken_manifests_are_refused(text: str, message: str, tmp_path: Path) -
 
 
 def test_unknown_target_lists_the_known(alignment: ExportedGraph, built: EngineStore) -> None:
-    with pytest.raises(EngineError, match="no engine target 'tpu'; choose from onnxruntime, openvino"):
+    with pytest.raises(EngineError, match="no runtime 'tpu'; choose from onnxruntime, openvino"):
         built.build(alignment, "tpu", "fp32")
-    assert {"onnxruntime", "openvino"} <= set(TARGETS)
+    assert {"onnxruntime", "openvino"} <= set(RUNTIMES)
 
 
 def test_serving_imports_neither_torch_nor_onnx() -> None:
     heavy = ["torch", "onnx", "onnxscript", "onnxruntime", "openvino"]
-    code = f"import sys, engines.store; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, engines.engine_store; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -249,7 +257,7 @@ def test_running_an_engine_needs_no_torch(alignment: ExportedGraph, built: Engin
     folder = built.build(alignment, "openvino", "fp32")
     code = (
         "import sys, numpy, pathlib\n"
-        "from engines.store import open_engine\n"
+        "from engines.registry import open_engine\n"
         f"with open_engine(pathlib.Path({str(folder)!r}), 1) as engine:\n"
         "    feeds = {s.name: numpy.zeros((1, *s.shape), s.dtype) for s in engine.contract.inputs}\n"
         "    print(sorted(engine.run(feeds)), 'torch' in sys.modules, 'onnx' in sys.modules)\n"

@@ -21,7 +21,7 @@ from export.exported import ExportedGraph
 
 HERE, ENGINES = Path(__file__).parent, official.ROOT / "engines"
 PINNED = ("tensorrt-10.15.json", "tensorrt-10.16.json")
-MODULES = sorted(path for path in ENGINES.glob("*.py") if "import tensorrt" in path.read_text(encoding="utf-8"))
+MODULES = sorted(path for path in ENGINES.rglob("*.py") if "import tensorrt" in path.read_text(encoding="utf-8"))
 
 needs_bindings = pytest.mark.skipif(bool(official.missing()), reason=official.missing())
 
@@ -74,6 +74,10 @@ def test_the_comparison_finds_what_is_wrong() -> None:
     more = [["name", "str"], ["memory", "int"], ["stream", "int"], ["return", "bool"]]
     assert misfits({**offered, name: [more]}) == [name]
     assert misfits({**offered, name: [[*more[:2], ["stream=", "int"], more[3]]]}) == []
+
+
+def test_the_modules_that_use_tensorrt_are_found() -> None:
+    assert len(MODULES) >= 8
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
@@ -131,8 +135,8 @@ def test_a_tensorrt_that_cannot_start_is_an_error(environment: dict[str, str]) -
     """Without a driver its runtime is an empty object, and the next call on it would end the process."""
     code = (
         "import tensorrt as trt\n"
-        "from engines.runtime import load_plan\n"
-        "from engines.tensorrt_log import started\n"
+        "from engines.plan.runner import load_plan\n"
+        "from engines.plan.log import started\n"
         "from outfitgan.errors import EngineError\n"
         "for start in (lambda: load_plan(b'plan', 'bag', False), lambda: started(trt.Builder)):\n"
         "    try:\n"
@@ -154,7 +158,7 @@ def test_the_runner_imports_nothing_but_numpy_and_tensorrt(environment: dict[str
     """PyCUDA is imported when an engine is opened."""
     code = (
         "import sys\n"
-        "import engines.runtime, engines.tensorrt, engines.targets\n"
+        "import engines.plan.runner, engines.tensorrt.tensorrt_runtime, engines.registry\n"
         "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
         "print(sorted(name for name in names if not name.startswith(('_', 'cython'))))\n"
     )
@@ -167,7 +171,7 @@ def test_the_runner_imports_nothing_but_numpy_and_tensorrt(environment: dict[str
 @needs_bindings
 def test_the_builder_imports_no_torch(environment: dict[str, str]) -> None:
     code = (
-        "import sys, engines.tensorrt_build, engines.tensorrt_refit\n"
+        "import sys, engines.tensorrt.build, engines.tensorrt.refit\n"
         "print([name for name in ('torch', 'triton', 'onnxscript') if name in sys.modules])\n"
     )
     done = official.run(environment, "-c", code)
@@ -179,7 +183,7 @@ def test_our_classes_are_tensorrts(environment: dict[str, str]) -> None:
     """pybind11 refuses an object whose base was not initialised, and an override that is missing."""
     code = (
         "import tensorrt as trt\n"
-        "from engines.tensorrt_log import BuildProgress, LayerTimes, Log, started\n"
+        "from engines.plan.log import BuildProgress, LayerTimes, Log, started\n"
         "from outfitgan.errors import EngineError\n"
         "seen = []\n"
         "times, progress = LayerTimes(), BuildProgress(lambda *told: seen.append(told))\n"
@@ -207,7 +211,7 @@ def test_our_classes_are_tensorrts(environment: dict[str, str]) -> None:
 def test_build_progress_names_its_arguments_as_tensorrt_does(environment: dict[str, str]) -> None:
     code = (
         "import inspect, json\n"
-        "from engines.tensorrt_log import BuildProgress, LayerTimes, Log\n"
+        "from engines.plan.log import BuildProgress, LayerTimes, Log\n"
         "own = {f'{k.__bases__[0].__name__}.{n}': list(inspect.signature(f).parameters)[1:]\n"
         "       for k in (BuildProgress, LayerTimes, Log) for n, f in vars(k).items()\n"
         "       if inspect.isfunction(f) and hasattr(k.__bases__[0], n) and n != '__init__'}\n"
@@ -229,7 +233,7 @@ def test_build_progress_names_its_arguments_as_tensorrt_does(environment: dict[s
 
 def test_the_cuda_graphs_calls_are_cuda_bindings() -> None:
     driver = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings, of the extra [contract], is not here")
-    tree = ast.parse((ENGINES / "cuda.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ENGINES / "plan" / "cuda.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     given = {call.func.attr: len(call.args) for call in calls if call.func.attr.startswith("cu")}  # type: ignore[attr-defined]
     assert set(given) == {

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_tensorrt_runtime import feeds_of, main_lane
+from test_tensorrt_runtime import feeds_of, main_context
 
-from engines.store import open_engine
+from engines.registry import open_engine
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 
@@ -23,7 +23,7 @@ def test_one_log_serves_every_engine(
     with caplog.at_level(logging.WARNING, logger="engines"):
         first = open_engine(plan)
         with open_engine(plan) as second:
-            assert main_lane(first)._log is main_lane(second)._log
+            assert main_context(first)._log is main_context(second)._log
             first.close()
             del first
             gc.collect()
@@ -36,7 +36,7 @@ def test_an_engine_is_not_blamed_for_anothers_errors(
     plan: Path, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_engine(plan) as engine:
-        main_lane(engine)._log.log(gpu.trt.ILogger.Severity.ERROR, "of the first engine")
+        main_context(engine)._log.log(gpu.trt.ILogger.Severity.ERROR, "of the first engine")
         monkeypatch.setattr(gpu.trt.Runtime, "deserialize_cuda_engine", lambda self, serialized_engine: None)
         with pytest.raises(EngineError, match=r"TensorRT refuses the plan of .* \(TensorRT gave no reason\)"):
             open_engine(plan)
@@ -59,8 +59,8 @@ def test_a_fault_of_the_gpu_is_what_is_raised_and_all_is_released(
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, logger="engines"):
         engine: Any = open_engine(plan)
-        lanes = [engine.main, engine.lane()]
-        lanes[1].capture(1)
+        contexts = [engine.main_context, engine.new_context()]
+        contexts[1].capture(1)
         patch.setattr(gpu.cuda.Stream, "synchronize", faulty)
         with pytest.raises(EngineError, match=r"illegal memory access, call 1\); start the program again"), engine:
             engine.run(feeds_of(half_alignment, 1))
@@ -71,21 +71,21 @@ def test_a_fault_of_the_gpu_is_what_is_raised_and_all_is_released(
     assert not gpu.cuda.ALLOCATED
     assert not gpu.graphs.GRAPHS
     assert gpu.cuda.depth() == 0
-    assert not any(hasattr(lane, "_context") for lane in lanes)
+    assert not any(hasattr(context, "_context") for context in contexts)
     assert not hasattr(engine, "_plan")
 
 
-def test_a_lane_that_does_not_close_keeps_nothing_else_open(
+def test_a_context_that_does_not_close_keeps_nothing_else_open(
     plan: Path, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is raised, as on Ctrl-C."""
     engine = open_engine(plan)
-    lanes = [main_lane(engine), engine.lane()]  # type: ignore[attr-defined]
+    contexts = [main_context(engine), engine.new_context()]  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        patch.setattr(lanes[1], "close", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(contexts[1], "close", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             engine.close()
-    assert lanes[0]._closed
+    assert contexts[0]._closed
     assert not hasattr(engine, "_plan")
-    lanes[1].close()
+    contexts[1].close()
     assert not gpu.cuda.ALLOCATED

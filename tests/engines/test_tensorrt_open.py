@@ -16,10 +16,12 @@ import numpy as np
 import onnx
 import pytest
 
-from engines import tensorrt as target
-from engines.folder import find_engines
+from engines.engine_folder import find_engines
+from engines.engine_store import EngineStore
 from engines.manifest import MANIFEST, hash_files, read_manifest, write_manifest
-from engines.store import EngineStore, open_engine
+from engines.registry import open_engine
+from engines.tensorrt import tensorrt_runtime
+from engines.tensorrt.tensorrt_runtime import TensorrtRuntime
 from export.exported import ExportedGraph
 from export.parity import adversarial_inputs
 from outfitgan.errors import EngineError, UnsupportedError
@@ -125,7 +127,7 @@ def test_other_versions_of_tensorrt_are_refused(
 ) -> None:
     monkeypatch.setattr(gpu.trt, "__version__", version)
     with pytest.raises(UnsupportedError, match=rf"takes TensorRT 10\.15 to 11\.x, not {version}; install another"):
-        target.versions()
+        TensorrtRuntime().versions()
 
 
 @pytest.mark.parametrize("version", ["10.15.0", "10.16.1.11", "11.99.0"])
@@ -133,7 +135,7 @@ def test_versions_of_tensorrt_that_are_taken(
     version: str, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu.trt, "__version__", version)
-    assert target.versions()["tensorrt"] == version
+    assert TensorrtRuntime().versions()["tensorrt"] == version
 
 
 def imports_of(module: str) -> set[str]:
@@ -148,20 +150,22 @@ def imports_of(module: str) -> set[str]:
 
 
 def test_the_digest_is_of_all_that_the_plugin_comes_from() -> None:
-    plugin = "engines.tensorrt_plugin"
-    assert set(target._KERNEL_SOURCES) == {plugin} | imports_of(plugin)
+    plugin = "engines.tensorrt.plugin"
+    assert set(tensorrt_runtime._KERNEL_SOURCES) == {plugin} | imports_of(plugin)
 
 
-@pytest.mark.parametrize("changed", range(len(target._KERNEL_SOURCES)), ids=lambda place: target._KERNEL_SOURCES[place])
+@pytest.mark.parametrize(
+    "changed", range(len(tensorrt_runtime._KERNEL_SOURCES)), ids=lambda place: tensorrt_runtime._KERNEL_SOURCES[place]
+)
 def test_another_kernel_builds_anew(
     changed: int, half_alignment: ExportedGraph, store: EngineStore, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = target.versions()
+    before = TensorrtRuntime().versions()
     assert store.find(half_alignment, "tensorrt", "fp16") == plan
-    sources = list(target._KERNEL_SOURCES)
+    sources = list(tensorrt_runtime._KERNEL_SOURCES)
     sources[changed] = "outfitgan.errors"
-    monkeypatch.setattr(target, "_KERNEL_SOURCES", tuple(sources))
-    assert target.versions()["correlate"] != before["correlate"]
+    monkeypatch.setattr(tensorrt_runtime, "_KERNEL_SOURCES", tuple(sources))
+    assert TensorrtRuntime().versions()["correlate"] != before["correlate"]
     assert store.find(half_alignment, "tensorrt", "fp16") is None
 
 
@@ -171,7 +175,7 @@ def test_another_compiler_builds_anew(
     store, copy = EngineStore(tmp_path), shutil.copytree(plan, tmp_path / plan.name)
     compiler = read_manifest(plan).versions["triton"]
     assert {kernel["compiler"] for kernel in read_manifest(plan).details["kernels"]} == {f"triton {compiler}"}
-    monkeypatch.setattr(target, "package_version", lambda name: "3.99.0")
+    monkeypatch.setattr(tensorrt_runtime, "package_version", lambda name: "3.99.0")
     assert store.find(half_alignment, "tensorrt", "fp16") is None
     assert store.build(half_alignment, "tensorrt", "fp16") != copy
 
@@ -180,8 +184,8 @@ def test_a_box_without_the_compiler_opens_a_plan(plan: Path, tmp_path: Path, mon
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(target, "package_version", absent)
-    assert "triton" not in target.versions()
+    monkeypatch.setattr(tensorrt_runtime, "package_version", absent)
+    assert "triton" not in TensorrtRuntime().versions()
     copy = shutil.copytree(plan, tmp_path / plan.name)
     open_engine(copy).close()
     assert find_engines(tmp_path, "tensorrt", "fp16") == {"alignment_bag": copy}

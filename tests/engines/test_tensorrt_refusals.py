@@ -1,4 +1,4 @@
-"""What the tensorrt target refuses to build, and why: our own code over a simulated TensorRT."""
+"""What the tensorrt runtime refuses to build, and why: our own code over a simulated TensorRT."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import onnx
 import pytest
 from simulation import simulated
 
-from engines import tensorrt as target
-from engines import tensorrt_tactics
+from engines.engine_store import EngineStore
 from engines.manifest import Profile
-from engines.store import EngineStore
+from engines.tensorrt import tactics, tensorrt_runtime
 from export.exported import ExportedGraph
 from outfitgan.errors import ConfigError, EngineError, UnsupportedError
 from outfitgan.files import sha256_of
@@ -124,10 +123,10 @@ def test_a_plugin_that_fails_says_why(half_alignment: ExportedGraph, store: Engi
 def test_stopping_while_a_kernel_is_compiled_stops_the_build(
     half_generator: ExportedGraph, store: EngineStore, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(self: tensorrt_tactics.Kernels, correlation: tensorrt_tactics.Correlation) -> None:
+    def stopped(self: tactics.Kernels, correlation: tactics.Correlation) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tensorrt_tactics.Kernels, "_compile", stopped)
+    monkeypatch.setattr(tactics.Kernels, "_compile", stopped)
     model = onnx.load(half_generator.path)
     node = next(node for node in model.graph.node if node.op_type == "Correlate")
     next(attribute for attribute in node.attribute if attribute.name == "temperature").f = 0.03  # not compiled yet
@@ -141,7 +140,7 @@ def test_stopping_while_a_kernel_is_compiled_stops_the_build(
 def test_what_building_needs_is_said_first(
     half_alignment: ExportedGraph, store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = target.find_spec
-    monkeypatch.setattr(target, "find_spec", lambda name: None if name == "triton" else find(name))
+    find = tensorrt_runtime.find_spec
+    monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda name: None if name == "triton" else find(name))
     with pytest.raises(EngineError, match="needs the package triton; pip install"):
         store.build(half_alignment, "tensorrt", "fp16", Profile(1, 1, 5))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.engine import Arrays
+from engines.engine_store import EngineStore
 from engines.manifest import Profile
-from engines.store import EngineStore, open_engine
+from engines.registry import open_engine
 from export.exported import ExportedGraph
 from export.parity import adversarial_inputs
+from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError, InputError
 
 
@@ -65,23 +66,23 @@ def test_batches_outside_the_profile_are_refused(
             with pytest.raises(InputError, match=rf"built for batches of 2 to 3, not {batch}; send less at a time"):
                 engine.run(feeds_of(half_alignment, batch))
         with pytest.raises(InputError, match="built for batches of 2 to 3, not 1"):
-            main_lane(engine).capture(1)
+            main_context(engine).capture(1)
         with pytest.raises(InputError, match="must be uint8"):
             engine.run({name: array.astype(np.float32) for name, array in feeds_of(half_alignment, 2).items()})
 
 
-def main_lane(engine: Any) -> Any:
-    return engine.main
+def main_context(engine: Any) -> Any:
+    return engine.main_context
 
 
 def test_a_captured_run_is_the_same(plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace) -> None:
     with open_engine(plan) as engine:
-        main_lane(engine).capture(2)
+        main_context(engine).capture(2)
         assert len(gpu.graphs.GRAPHS) == 1
         for seed in (1, 2):
             feeds = feeds_of(half_alignment, 2, seed)
             assert same(engine.run(feeds), expected(half_alignment, feeds))
-        main_lane(engine).capture(1)  # in the place of the other
+        main_context(engine).capture(1)  # in the place of the other
         assert len(gpu.graphs.GRAPHS) == 1
     assert not gpu.graphs.GRAPHS
 
@@ -90,7 +91,7 @@ def test_a_captured_run_puts_one_thing_on_the_stream(
     plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_engine(plan) as engine:
-        main_lane(engine).capture(2)
+        main_context(engine).capture(2)
         monkeypatch.setattr(gpu.trt.IExecutionContext, "execute_async_v3", lambda self, stream: pytest.fail("enqueued"))
         engine.run(feeds_of(half_alignment, 2))
 
@@ -99,7 +100,7 @@ def test_another_batch_drops_the_graph_and_says_so(
     plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_engine(plan) as engine, caplog.at_level(logging.WARNING, logger="engines"):
-        main_lane(engine).capture(2)
+        main_context(engine).capture(2)
         feeds = feeds_of(half_alignment, 3)
         assert same(engine.run(feeds), expected(half_alignment, feeds))
         assert "alignment_bag had a CUDA graph for batch 2 and runs 3 without" in caplog.text
@@ -110,7 +111,7 @@ def test_another_batch_drops_the_graph_and_says_so(
         assert not caplog.text
 
 
-def test_a_capture_that_fails_leaves_the_lane_working(
+def test_a_capture_that_fails_leaves_the_context_working(
     plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invalid = (gpu.graphs.CUresult.CUDA_ERROR_INVALID_VALUE, None)
@@ -118,11 +119,11 @@ def test_a_capture_that_fails_leaves_the_lane_working(
         with monkeypatch.context() as patch:
             patch.setattr(gpu.graphs, "cuGraphInstantiate", lambda graph, flags: invalid)
             with pytest.raises(EngineError, match="graph failed \\(CUDA_ERROR_INVALID_VALUE\\); run without capturing"):
-                main_lane(engine).capture(2)
+                main_context(engine).capture(2)
         with monkeypatch.context() as patch:
             patch.setattr(gpu.trt.IExecutionContext, "set_input_shape", refuse_when_recording(gpu))
             with pytest.raises(EngineError, match="refuses batch 2 for SOURCE"):
-                main_lane(engine).capture(2)
+                main_context(engine).capture(2)
         feeds = feeds_of(half_alignment, 2)
         assert same(engine.run(feeds), expected(half_alignment, feeds))
 
@@ -140,32 +141,32 @@ def refuse_when_recording(gpu: SimpleNamespace) -> Any:
 def test_cuda_graphs_need_their_package(plan: Path, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cuda.bindings", None)
     with open_engine(plan) as engine, pytest.raises(EngineError, match="need the package cuda-bindings; pip install"):
-        main_lane(engine).capture(1)
+        main_context(engine).capture(1)
 
 
-def test_lanes_run_at_the_same_time(plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace) -> None:
+def test_contexts_run_at_the_same_time(plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace) -> None:
     with open_engine(plan) as engine:
-        lanes = [engine.main, engine.lane(), engine.lane()]  # type: ignore[attr-defined]
-        lanes[1].capture(2)
-        work = [(lane, feeds_of(half_alignment, 2, seed)) for seed, lane in enumerate(lanes * 4)]
-        # One at a time on each lane, all lanes at once.
+        contexts = [engine.main_context, engine.new_context(), engine.new_context()]  # type: ignore[attr-defined]
+        contexts[1].capture(2)
+        work = [(context, feeds_of(half_alignment, 2, seed)) for seed, context in enumerate(contexts * 4)]
+        # One at a time on each context, all contexts at once.
         with ThreadPoolExecutor(3) as pool:
-            made = list(pool.map(lambda i: [lane.run(feeds) for lane, feeds in work[i::3]], range(3)))
+            made = list(pool.map(lambda i: [context.run(feeds) for context, feeds in work[i::3]], range(3)))
         for index in range(3):
             for outputs, (_, feeds) in zip(made[index], work[index::3], strict=True):
                 assert same(outputs, expected(half_alignment, feeds))
-        lanes[2].close()
+        contexts[2].close()
     assert not gpu.cuda.ALLOCATED
 
 
 def test_layer_and_compute_times(plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace) -> None:
     feeds = feeds_of(half_alignment, 2)
     with open_engine(plan) as engine:
-        lane = main_lane(engine)
-        times = lane.layer_times(feeds)
+        context = main_context(engine)
+        times = context.layer_times(feeds)
         assert times["node__symbolic"] == 0.5  # of one run, the warm-up left out
-        assert lane._context.profiler is None
-        measured = lane.compute_times(feeds, repeats=3)
+        assert context._context.profiler is None
+        measured = context.compute_times(feeds, repeats=3)
         assert len(measured) == 3
         assert min(measured) > 0
         assert same(engine.run(feeds), expected(half_alignment, feeds))
@@ -190,7 +191,7 @@ def test_a_run_that_fails_says_why(
         return False
 
     with open_engine(plan) as engine:
-        log = main_lane(engine)._log
+        log = main_context(engine)._log
         with monkeypatch.context() as patch:
             patch.setattr(gpu.trt.IExecutionContext, "execute_async_v3", fail)
             with pytest.raises(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from compiler import compiled_apart
 
-from engines import tensorrt_tactics
-from engines.tensorrt_tactics import Correlation, Kernels, architectures
+from engines.tensorrt import tactics
+from engines.tensorrt.tactics import Correlation, Kernels, architectures
 from outfitgan.errors import ConfigError, EngineError
 
 WIDE = Correlation("fp16", match_channels=256, value_channels=256, temperature=0.02, layout="channels_last")
@@ -44,7 +44,7 @@ def test_older_gpus_are_refused(capability: str) -> None:
 
 def test_what_a_plain_launch_cannot_run_is_left_out() -> None:
     """At this width some tilings of the candidates take over 48 KiB of shared memory."""
-    from outfitgan.ops.tiles import candidate_tiles, default_tiles
+    from outfitgan.ops.correlate.tiles import candidate_tiles, default_tiles
 
     kernels = Kernels(("sm_80",))
     offered = kernels.of(WIDE)
@@ -53,16 +53,16 @@ def test_what_a_plain_launch_cannot_run_is_left_out() -> None:
     assert all(kernel.shared <= 48 * 1024 for kernel in offered.values())
     assert not any(kernel.spills or kernel.tensor_memory for kernel in offered.values())
     assert [kernel.tiles for kernel in offered.values()] != list(candidate_tiles(2, 256, 256)[:4])
-    assert kernels.asked == {WIDE: offered}
+    assert kernels.requested == {WIDE: offered}
     kernels.start()
-    assert not kernels.asked
+    assert not kernels.requested
     assert kernels.of(WIDE) is offered  # another graph of the same widths compiles nothing
-    assert kernels.asked == {WIDE: offered}
+    assert kernels.requested == {WIDE: offered}
 
 
 def test_inputs_then_integers_then_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order in which TensorRT hands a kernel its arguments."""
-    monkeypatch.setattr(tensorrt_tactics, "_TACTICS", 1)
+    monkeypatch.setattr(tactics, "_TACTICS", 1)
     small = Correlation("fp16", 16, 16, 0.02, "channels_first")
     kernel = Kernels(("sm_80",)).of(small)[1]
     assert kernel.arguments == ("target", "source", "values", "queries", "keys", "warped")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from simulation import simulated
 
+from engines.engine_store import EngineStore
 from engines.manifest import Profile, read_manifest
-from engines.store import EngineStore
 from export.exported import ExportedGraph
 from outfitgan.errors import ConfigError, EngineError
 
@@ -198,7 +198,7 @@ def test_an_fp32_plan(alignment: ExportedGraph, store: EngineStore) -> None:
 def test_errors_of_tensorrt_go_to_the_log(
     half_alignment: ExportedGraph, store: EngineStore, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from engines.tensorrt_log import Log
+    from engines.plan.log import Log
 
     log, severity = Log(), gpu.trt.ILogger.Severity
     with caplog.at_level(logging.DEBUG):

@@ -12,9 +12,9 @@ from evaluation_cases import OUTFITS, small, values, write_outfits
 from torch import Tensor, nn
 
 from outfitgan.config import Config
-from outfitgan.data.store import open_store
+from outfitgan.data.outfit_store import open_store
 from outfitgan.errors import InputError
-from outfitgan.evaluation.classifier import measure_classifier
+from outfitgan.evaluation.classifier_measures import measure_classifier
 from outfitgan.training.batches import batch_of
 
 AUC, BLANK = "AUC, oracle", "fill in the blank, oracle"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from outfitgan.evaluation.correspondence import correspondence_sheet, spread_points
+from outfitgan.evaluation.correspondence_sheet import correspondence_sheet, spread_points
 from outfitgan.items import ItemKind
 
 SIDE, GAP, TITLE = 240, 14, 30

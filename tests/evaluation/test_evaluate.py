@@ -18,23 +18,23 @@ from rich.console import Console
 
 from outfitgan.config import Architecture, load_preset
 from outfitgan.data.augmentation import augmentation_of
-from outfitgan.data.store import open_store
+from outfitgan.data.outfit_store import open_store
 from outfitgan.errors import ConfigError, DataError, RunError
-from outfitgan.evaluation.classifier import measure_classifier
+from outfitgan.evaluation.classifier_measures import measure_classifier
 from outfitgan.evaluation.evaluate import evaluate_run, evaluation_folder, write_pictures
 from outfitgan.evaluation.judge import FCTS, Judge, score, seen_in_training
-from outfitgan.evaluation.pictures import sample_grid
 from outfitgan.evaluation.table import Metric
-from outfitgan.folders import RunFolder
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import NextItemCollocation
+from outfitgan.run_folder import RunFolder
 from outfitgan.training.batches import Batches
-from outfitgan.training.collocation import CollocationTrainer
+from outfitgan.training.collocation_trainer import CollocationTrainer
 from outfitgan.training.device import accelerator_for
-from outfitgan.training.networks import load_classifier, load_generator
 from outfitgan.training.runs import Run
+from outfitgan.training.sample_grid import sample_grid
 from outfitgan.training.scorer import load_scorer, scorer_config
+from outfitgan.training.trained_networks import load_classifier, load_generator
 
 PICTURES = {"outfits.png", "correspondence-0.png", "correspondence-1.png", "correspondence-2.png"}
 

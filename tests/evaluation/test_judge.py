@@ -16,8 +16,8 @@ from outfitgan.errors import InputError
 from outfitgan.evaluation.judge import FCTS, Judge, score
 from outfitgan.evaluation.metrics.bootstrap import mean_interval, resample
 from outfitgan.evaluation.metrics.frechet import frechet_distance
-from outfitgan.evaluation.metrics.kernel import kernel_distance
-from outfitgan.evaluation.metrics.masks import mask_iou
+from outfitgan.evaluation.metrics.kernel_distance import kernel_distance
+from outfitgan.evaluation.metrics.mask_iou import mask_iou
 from outfitgan.evaluation.metrics.set_intervals import kernel_interval, texture_collapse_interval
 from outfitgan.evaluation.metrics.signs import texture_collapse, texture_features
 from outfitgan.evaluation.metrics.ssim import ssim

@@ -12,18 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outfitgan.config import DataConfig
-from outfitgan.data.outfits import open_outfits
-from outfitgan.evaluation.pictures import (
-    Correspondence,
-    contact_sheet,
-    correspondence_colours,
-    font,
-    from_tensor,
-    outfit_sheet,
-    sample_grid,
-)
+from outfitgan.data.open_outfits import open_outfits
 from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
+from outfitgan.pictures import Correspondence, contact_sheet, correspondence_colours, font, outfit_sheet
 from outfitgan.training.batches import batch_of
+from outfitgan.training.sample_grid import from_tensor, sample_grid
 
 Pixels = NDArray[np.uint8]
 

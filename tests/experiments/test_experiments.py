@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from outfitgan.cli_study import EXPERIMENTS
+from cli.study_verbs import EXPERIMENTS
 from outfitgan.config import DataConfig, override
 from outfitgan.data.examples import write_examples
 from outfitgan.errors import ConfigError, RunError
@@ -29,7 +29,7 @@ from outfitgan.experiments import (
     shared_generator,
 )
 from outfitgan.experiments.arms import Arm, Settings, compare, recall, train_arm
-from outfitgan.experiments.report import Row, apart, hull, write_report
+from outfitgan.experiments.experiment_report import Row, apart, hull, write_report
 from outfitgan.items import COLLOCATION_ORDER
 from outfitgan.training.runs import Run
 

@@ -17,17 +17,17 @@ from onnx import TensorProto
 from torch import nn
 
 from export.boundary import CollocationGraph
-from export.contract import GraphContract
 from export.correlate_function import correlate_nodes
 from export.exported import ExportedGraph
 from export.exporter import export_graph
-from export.graphs import collocation_contract, run_contracts
 from export.modules import run_module, run_modules
 from export.parity import adversarial_inputs, compare, shortfalls
 from outfitgan.config import ModelConfig, load_preset, override
+from outfitgan.contracts import GraphContract
+from outfitgan.model_graphs import collocation_contract, run_contracts
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import CollocationClassifier, NextItemCollocation, build_classifier
-from outfitgan.networks.features import load_published
+from outfitgan.networks.visual_features import load_published
 
 FILES = {  # what is exported: the changes of the model, the graph, the precision
     "shared fp32": ({"generator.architecture": "shared"}, "generator_outfit", "fp32"),

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from export.exporter import export_run
-from export.graphs import aligned_kinds, contracts_of, makings, mask_contracts, run_contracts
 from export.modules import run_module, run_modules
 from export.parity import adversarial_inputs
 from outfitgan.config import ModelConfig, load_preset, override
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind, targets_of
+from outfitgan.model_graphs import aligned_kinds, contracts_of, item_graphs, mask_contracts, run_contracts
 from outfitgan.networks.architectures import alignments_of, build_generator
 from outfitgan.networks.collocation import CollocationClassifier, build_classifier
 from outfitgan.networks.norms import norm_of
@@ -53,12 +53,12 @@ def test_a_model_has_its_graphs(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_item_is_made_once_from_its_own_mask(name: str) -> None:
     model = model_of(name)
-    made = [kind for making in makings(model) for kind in making.images.values()]
+    made = [kind for item_graph in item_graphs(model) for kind in item_graph.images.values()]
     assert made == list(model.targets)
-    for making in makings(model):
-        assert list(making.masks.values()) == list(making.images.values())
-        assert {"SOURCE", *making.masks} == {spec.name for spec in making.contract.inputs}
-        assert set(making.images) == {spec.name for spec in making.contract.outputs}
+    for item_graph in item_graphs(model):
+        assert list(item_graph.masks.values()) == list(item_graph.images.values())
+        assert {"SOURCE", *item_graph.masks} == {spec.name for spec in item_graph.contract.inputs}
+        assert set(item_graph.images) == {spec.name for spec in item_graph.contract.outputs}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
-from engines.openvino import core
+from engines.openvino.cpu import core
 from export.correlate_function import DOMAIN, NAME, OPSET, VERSION, correlate_function, correlate_nodes
-from outfitgan.ops.correlate import reference
+from outfitgan.ops.correlate.reference import reference
 
 Array = NDArray[np.floating]
 PLUGIN = {"plugin_namespace": "outfitgan", "plugin_version": "1", "aot": 1}

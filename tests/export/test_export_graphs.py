@@ -21,13 +21,13 @@ from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph
 from export.correlate_function import correlate_nodes
 from export.exported import ExportedGraph, find_graphs, load_graph
 from export.exporter import export_graph
-from export.graphs import alignment_contract, collocation_contract, generator_contract
+from export.graph_types import check_types
 from export.modules import run_modules
 from export.parity import adversarial_inputs, compare, shortfalls
-from export.types import check_types
 from outfitgan.config import ModelConfig, load_preset
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import alignment_contract, collocation_contract, generator_contract
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.networks.collocation import CollocationClassifier

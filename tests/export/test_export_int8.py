@@ -26,16 +26,16 @@ from export.calibration import CHECKED, Calibration, Samples, open_calibration
 from export.correlate_function import correlate_nodes
 from export.exported import ExportedGraph, find_graphs, load_graph
 from export.exporter import export_graph
-from export.graphs import Making, makings
+from export.graph_types import check_types
 from export.modules import run_module
 from export.parity import compare, parity_feeds, tolerance_of
 from export.qdq import OUTPUT_RANGES, check_quantised
 from export.quantise import PERCENTILE, quantise
-from export.types import check_types
 from outfitgan.config import Config, ModelConfig, load_preset
-from outfitgan.data.outfits import open_outfits
+from outfitgan.data.open_outfits import open_outfits
 from outfitgan.errors import ConfigError, GraphError
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import ItemGraph, item_graphs
 from outfitgan.networks.architectures import OutfitGenerator
 
 Exported = dict[tuple[str, str], ExportedGraph]
@@ -48,13 +48,13 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="module")
-def making(tiny: ModelConfig) -> Making:
-    return makings(tiny)[0]
+def item_graph(tiny: ModelConfig) -> ItemGraph:
+    return item_graphs(tiny)[0]
 
 
 @pytest.fixture(scope="module")
-def samples(calibration: Calibration, making: Making) -> Samples:
-    return calibration.samples(making)
+def samples(calibration: Calibration, item_graph: ItemGraph) -> Samples:
+    return calibration.samples(item_graph)
 
 
 @pytest.fixture(scope="module")
@@ -315,18 +315,20 @@ def test_fp32_and_fp16_graphs_are_no_int8_graphs(exported: Exported) -> None:
 
 
 def test_ranges_that_are_too_narrow_fail_the_export(
-    generator: OutfitGenerator, making: Making, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generator: OutfitGenerator, item_graph: ItemGraph, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantise_module, "PERCENTILE", 60)  # two of five values are cut off
     module, path = GeneratorGraph(generator.items[ItemKind.BAG]), tmp_path / "g.int8.onnx"
     with pytest.raises(GraphError, match=r"int8 graph generator_bag is out of tolerance .*IMAGE: PSNR .* dB"):
-        export_graph(module, making.contract, "int8", path, samples)
+        export_graph(module, item_graph.contract, "int8", path, samples)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_without_outfits_is_refused(generator: OutfitGenerator, making: Making, tmp_path: Path) -> None:
+def test_an_export_without_outfits_is_refused(
+    generator: OutfitGenerator, item_graph: ItemGraph, tmp_path: Path
+) -> None:
     with pytest.raises(GraphError, match="int8 graph generator_bag needs outfits to calibrate on"):
-        export_graph(GeneratorGraph(generator.items[ItemKind.BAG]), making.contract, "int8", tmp_path / "g.onnx")
+        export_graph(GeneratorGraph(generator.items[ItemKind.BAG]), item_graph.contract, "int8", tmp_path / "g.onnx")
 
 
 # Any convolution

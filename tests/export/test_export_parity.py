@@ -7,8 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from export.contract import GraphContract, TensorSpec
-from export.graphs import image_spec, mask_spec
 from export.parity import (
     IDENTICAL_DB,
     Parity,
@@ -20,7 +18,9 @@ from export.parity import (
     shortfalls,
     tolerance_of,
 )
+from outfitgan.contracts import GraphContract, TensorSpec
 from outfitgan.errors import GraphError
+from outfitgan.model_graphs import image_spec, mask_spec
 
 IMAGE = GraphContract("g", (image_spec("SOURCE", 8), mask_spec("MASK", 8)), (image_spec("IMAGE", 8),))
 MATCHES = GraphContract(

@@ -10,19 +10,19 @@ from torch import nn
 
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
 from export.calibration import open_calibration
-from export.contract import GraphContract
 from export.exported import CALIBRATED, ExportedGraph
 from export.exporter import export_graph
-from export.graphs import (
+from outfitgan.config import load_preset, override
+from outfitgan.contracts import GraphContract
+from outfitgan.items import ItemKind
+from outfitgan.model_graphs import (
     alignment_contract,
     collocation_contract,
     generator_contract,
-    makings,
+    item_graphs,
     mask_generator_contract,
     outfit_contract,
 )
-from outfitgan.config import load_preset, override
-from outfitgan.items import ItemKind
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
@@ -78,7 +78,7 @@ def exporter(folder: Path) -> Exporter:
         if (role, precision) not in made:
             torch.manual_seed(12)
             module, contract = ROLES[role]()
-            samples = open_calibration(TINY, 4).samples(makings(TINY.model)[0]) if precision in CALIBRATED else None
+            samples = open_calibration(TINY, 4).samples(item_graphs(TINY.model)[0]) if precision in CALIBRATED else None
             path = folder / f"{role}.{precision}.onnx"
             made[role, precision] = export_graph(module, contract, precision, path, samples)
         return made[role, precision]

@@ -17,20 +17,20 @@ import pytest
 from test_gpu_tensorrt import MISSING
 from typer.testing import CliRunner
 
-from outfitgan.cli import app
+from cli.main import app
 from outfitgan.config import load_preset
 from outfitgan.errors import ServerError
-from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
+from outfitgan.run_folder import RunFolder
 from outfitgan.training.runs import Run
 from outfitgan.training.untrained import save_untrained
-from serving.client import OutfitClient
-from serving.pbtxt import parse
-from serving.pipeline import run_pipeline
+from serving.client.outfit_client import OutfitClient
+from serving.repository.pbtxt import parse
+from serving.run_pipeline import run_pipeline
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"This needs TensorRT and an NVIDIA GPU. Missing: {MISSING}")
 
-FP16 = ("--target", "tensorrt", "--precision", "fp16")
+FP16 = ("--runtime", "tensorrt", "--precision", "fp16")
 BOX = """
 import runpy, sys
 WITHOUT = ("torch", "triton", "pydantic", "typer", "rich", "onnxscript", "onnx", "onnxruntime")

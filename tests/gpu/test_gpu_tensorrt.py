@@ -17,8 +17,9 @@ import onnx
 import pytest
 from gpu_graphs import CORRELATING, ROLES, Exporter, exporter
 
+from engines.engine_store import EngineStore
 from engines.manifest import MANIFEST, Profile, hash_files, read_manifest
-from engines.store import EngineStore, open_engine
+from engines.registry import open_engine
 from export.exported import ExportedGraph
 from export.parity import Arrays, adversarial_inputs, compare, shortfalls
 from outfitgan.errors import EngineError
@@ -29,10 +30,10 @@ def missing() -> str:
     """Return what this machine lacks."""
     if absent := [name for name in ("tensorrt", "pycuda") if find_spec(name) is None]:
         return f"the packages {', '.join(absent)}; pip install 'outfitgan[gpu]'"
-    from engines.targets import load_target
+    from engines.registry import load_runtime
 
     try:
-        load_target("tensorrt").device()
+        load_runtime("tensorrt").device()
     except EngineError as error:
         return str(error)
     return ""
@@ -143,7 +144,7 @@ def test_a_cuda_graph_gives_the_same_bits(plan: Path, graph: ExportedGraph) -> N
 
 def test_lanes_run_at_the_same_time(plan: Path, graph: ExportedGraph) -> None:
     with open_engine(plan) as engine, ThreadPoolExecutor(3) as pool:
-        lanes: list[Any] = [engine.main, engine.lane(), engine.lane()]  # type: ignore[attr-defined]
+        lanes: list[Any] = [engine.main_context, engine.new_context(), engine.new_context()]  # type: ignore[attr-defined]
         feeds = [feeds_of(graph, 1 + index, seed=index) for index in range(3)]
         made = list(pool.map(lambda index: [lanes[index].run(feeds[index]) for _ in range(20)], range(3)))
     for index, outputs in enumerate(made):
@@ -166,7 +167,7 @@ def test_a_fresh_process_needs_numpy_tensorrt_and_pycuda_alone(
     np.savez(tmp_path / "feeds.npz", **feeds)
     code = (
         "import sys, numpy, pathlib\n"
-        "from engines.targets import open_engine\n"
+        "from engines.registry import open_engine\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         f"with open_engine(pathlib.Path({str(plan)!r})) as engine:\n"
         "    numpy.savez(folder / 'made.npz', **engine.run(dict(numpy.load(folder / 'feeds.npz'))))\n"
@@ -210,7 +211,7 @@ def test_every_option_builds_in_a_process_of_its_own(
     EngineStore(tmp_path).choose("tensorrt", choices)
     code = (
         "import pathlib\n"
-        "from engines.store import EngineStore\n"
+        "from engines.registry import EngineStore\n"
         "from export.exported import load_graph\n"
         f"graph = load_graph(pathlib.Path({str(graph.path)!r}))\n"
         f"print(EngineStore(pathlib.Path({str(tmp_path)!r})).build(graph, 'tensorrt', 'fp16'))\n"
@@ -252,21 +253,21 @@ def test_refit(exported: Exporter, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "provider"),
+    ("runtime", "provider"),
     [("onnxruntime-cuda", "CUDAExecutionProvider"), ("onnxruntime-tensorrt", "TensorrtExecutionProvider")],
 )
-def test_onnxruntimes_providers(target: str, provider: str, graph: ExportedGraph, tmp_path: Path) -> None:
+def test_onnxruntimes_providers(runtime: str, provider: str, graph: ExportedGraph, tmp_path: Path) -> None:
     import onnxruntime
 
     if provider not in onnxruntime.get_available_providers():
         pytest.skip(f"This onnxruntime has no {provider}; install onnxruntime-gpu in the place of onnxruntime.")
-    if target == "onnxruntime-tensorrt" and not shutil.which("ldconfig"):
+    if runtime == "onnxruntime-tensorrt" and not shutil.which("ldconfig"):
         pytest.skip("Whether libnvinfer.so.10 is here cannot be told without ldconfig.")
-    if target == "onnxruntime-tensorrt":
+    if runtime == "onnxruntime-tensorrt":
         known = subprocess.run([str(shutil.which("ldconfig")), "-p"], capture_output=True, text=True, check=True).stdout
         if "libnvinfer.so.10" not in known:
             pytest.skip("onnxruntime's TensorRT provider needs TensorRT 10 (libnvinfer.so.10), which is not here.")
-    with open_engine(EngineStore(tmp_path).build(graph, target, "fp16")) as engine:
+    with open_engine(EngineStore(tmp_path).build(graph, runtime, "fp16")) as engine:
         feeds = feeds_of(graph, 2)
         assert not agrees(graph, feeds, engine.run(feeds))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from network_cases import idle, photos, tiny, trained
 from torch import Tensor, nn
 
-from outfitgan.evaluation.correspondence import Looking
+from outfitgan.evaluation.correspondence_sheet import Looking
 from outfitgan.networks.alignment import (
     WHITE,
     CentredProjection,
@@ -23,7 +23,7 @@ from outfitgan.networks.alignment import (
     colour_logits,
 )
 from outfitgan.networks.architectures import alignments_of, build_generator
-from outfitgan.networks.cues import CUES, ink, with_cues
+from outfitgan.networks.cues import CUES, presence_of, with_cues
 from outfitgan.networks.generator import Generator
 
 
@@ -198,5 +198,5 @@ def test_ink_is_the_share_of_garment_in_a_cell() -> None:
     image[:, :, :4, :4] = -1  # black
     image[:, 2, :4, 4:6] = 0  # yellow: one channel is enough
     image[:, :, 4:, :4] = 0.98  # a twentieth of a garment
-    found = ink(image, 4)[0, 0]
+    found = presence_of(image, 4)[0, 0]
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.5], [0.1, 0.0]]), atol=1e-5, rtol=0)

@@ -15,7 +15,7 @@ from outfitgan.networks.architectures import OutfitGenerator, SeparateGenerators
 from outfitgan.networks.collocation import build_classifier
 from outfitgan.networks.discriminator import OutfitDiscriminator
 from outfitgan.networks.generator import Generator
-from outfitgan.networks.hires import HalvedAlignment, HighResolutionGenerator
+from outfitgan.networks.high_resolution import HalvedAlignment, HighResolutionGenerator
 from outfitgan.networks.pix2pix import Pix2PixGenerator
 from outfitgan.networks.pix2pixhd import Pix2PixHdGenerator
 from outfitgan.networks.shared import KindAlignment, SharedGenerator

@@ -9,7 +9,7 @@ from network_cases import photos, tiny, trained
 from torch import Tensor, nn
 
 from outfitgan.networks.alignment import SemanticAlignment
-from outfitgan.networks.hires import HalvedAlignment, HighResolutionGenerator, halved
+from outfitgan.networks.high_resolution import HalvedAlignment, HighResolutionGenerator, halved
 
 
 def hires(**changes: object) -> HighResolutionGenerator:

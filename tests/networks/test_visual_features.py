@@ -11,9 +11,9 @@ from outfitgan.config import VisualFeatures
 from outfitgan.errors import ConfigError
 from outfitgan.networks.collocation import build_classifier
 from outfitgan.networks.efficientnet import EfficientNetLite0, load_efficientnet_lite0
-from outfitgan.networks.features import FrozenFeatures, TrainedFeatures, features_of, in_sequence, load_published
 from outfitgan.networks.initialisation import he
 from outfitgan.networks.vgg import Vgg16
+from outfitgan.networks.visual_features import FrozenFeatures, TrainedFeatures, features_of, in_sequence, load_published
 
 PUBLISHED: tuple[VisualFeatures, ...] = ("efficientnet-lite0", "vgg16")
 

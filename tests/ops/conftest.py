@@ -20,4 +20,4 @@ def interpreter() -> Iterator[None]:
 # Whether functions are compiled or interpreted is settled where they are defined: at the first import.
 with pytest.MonkeyPatch.context() as _patch:
     _patch.setenv(_INTERPRET, "1")
-    import outfitgan.ops.correlate_kernel  # noqa: F401
+    import outfitgan.ops.correlate.kernel  # noqa: F401

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from outfitgan.ops.correlate_launch import launch_best_match, launch_correlate
-from outfitgan.ops.tiles import Tiles
+from outfitgan.ops.correlate.launch import launch_best_match, launch_correlate
+from outfitgan.ops.correlate.tiles import Tiles
 
 SMALL = Tiles(queries=16, keys=16, channels=16, values=16, warps=4, stages=2)
 BROAD = replace(SMALL, channels=64, values=64)  # all channels at once

@@ -11,9 +11,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from outfitgan.ops.compiled_kernel import ARCHITECTURES, Architecture
-from outfitgan.ops.correlate_kernel import best_match_strided, correlate_strided
-from outfitgan.ops.tiles import default_tiles
+from outfitgan.ops.correlate.compiled_kernel import ARCHITECTURES, Architecture
+from outfitgan.ops.correlate.kernel import best_match_strided, correlate_strided
+from outfitgan.ops.correlate.tiles import default_tiles
 
 TYPES = {"queries": "i32", "keys": "i32", "temperature": "fp32", "index": "*i64", "weight": "*fp32"}
 TILES = default_tiles(2, 64, 64)

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.profiler import profile
 
 from outfitgan.errors import InputError
-from outfitgan.ops.correlate import Implementation, best_match, correlate, reference
+from outfitgan.ops.correlate.dispatch import Implementation, best_match, correlate
+from outfitgan.ops.correlate.reference import reference
 
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float64, torch.float32, *HALVES)

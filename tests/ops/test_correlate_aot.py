@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from outfitgan.errors import ConfigError
-from outfitgan.ops.compiled_kernel import ARCHITECTURES, Grid
-from outfitgan.ops.correlate_aot import compile_ptx
-from outfitgan.ops.tiles import Tiles, candidate_tiles, default_tiles
+from outfitgan.ops.correlate.ahead_of_time import compile_ptx
+from outfitgan.ops.correlate.compiled_kernel import ARCHITECTURES, Grid
+from outfitgan.ops.correlate.tiles import Tiles, candidate_tiles, default_tiles
 
 PLAIN = ("fp16", 64, 64, 0.02)  # the default network's
 EXTRA = {  # on the portable architecture
@@ -38,8 +38,8 @@ EXTRA = {  # on the portable architecture
 REQUESTS = {name: (name, *PLAIN) for name in ARCHITECTURES} | EXTRA
 CODE = """
 import json, sys
-from outfitgan.ops.correlate_aot import compile_ptx
-from outfitgan.ops.tiles import Tiles
+from outfitgan.ops.correlate.ahead_of_time import compile_ptx
+from outfitgan.ops.correlate.tiles import Tiles
 requests = json.load(sys.stdin)
 made = {name: compile_ptx(*(Tiles(**x) if isinstance(x, dict) else x for x in requests[name])) for name in requests}
 json.dump({name: kernel.to_json() | {"ptx": kernel.ptx} for name, kernel in made.items()}, sys.stdout)

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from outfitgan.config import load_preset
 from outfitgan.errors import InputError
 from outfitgan.networks.alignment import SemanticAlignment
-from outfitgan.ops import correlate_fused
-from outfitgan.ops.correlate import best_match, correlate
-from outfitgan.ops.correlate_fused import obstacle
+from outfitgan.ops.correlate import torch_ops
+from outfitgan.ops.correlate.dispatch import best_match, correlate
+from outfitgan.ops.correlate.torch_ops import obstacle
 
 
 class Recorder(TorchDispatchMode):
@@ -102,7 +102,7 @@ def test_on_cuda_auto_is_the_kernel_in_inference() -> None:
 @pytest.fixture
 def sdpa(monkeypatch: pytest.MonkeyPatch) -> None:
     """An addition for sdpa, which torch's CPU build cannot trace for CUDA."""
-    monkeypatch.setattr("outfitgan.ops.correlate._sdpa", lambda *given: given[2] + 1)
+    monkeypatch.setattr("outfitgan.ops.correlate.dispatch.sdpa_correlate", lambda *given: given[2] + 1)
 
 
 @pytest.mark.filterwarnings("error")
@@ -126,7 +126,7 @@ def test_what_keeps_auto_from_the_kernel_on_cuda_is_said(sdpa: None, monkeypatch
     said("this GPU has compute capability 7.5, not 8.0 or later; take sdpa")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert "outfitgan.correlate.default" in traced_on_cuda(warp)
-    monkeypatch.setattr(correlate_fused, "_INSTALLED", False)
+    monkeypatch.setattr(torch_ops, "_INSTALLED", False)
     said(r"the package triton is not here; install this project's extra \[kernel\]")
 
 
@@ -170,7 +170,7 @@ def test_without_the_interpreter_a_cpu_has_no_kernel() -> None:
     """In a process of its own, since the kernel language is one or the other for good."""
     code = (
         "import sys, torch\n"
-        "from outfitgan.ops.correlate import correlate\n"
+        "from outfitgan.ops.correlate.dispatch import correlate\n"
         "from outfitgan.errors import InputError\n"
         "assert 'triton' not in sys.modules, 'imported with the module'\n"
         "try: correlate(*[torch.ones(1, 16, 2, 2)] * 3, 0.1, 'fused')\n"

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from outfitgan.ops.correlate_kernel import best_match_strided, correlate_packed
-from outfitgan.ops.correlate_launch import launch_correlate, tuned
+from outfitgan.ops.correlate.kernel import best_match_strided, correlate_packed
+from outfitgan.ops.correlate.launch import launch_correlate, tuned
 
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 

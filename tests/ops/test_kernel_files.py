@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from outfitgan.cli_kernel import app
+from cli.kernel_verbs import app
 from outfitgan.config import load_preset, override, save_config
-from outfitgan.ops.compiled_kernel import CompiledKernel, Grid
-from outfitgan.ops.kernel_files import file_name, resource_table, write_kernels
-from outfitgan.ops.tiles import Tiles
+from outfitgan.ops.correlate.compiled_kernel import CompiledKernel, Grid
+from outfitgan.ops.correlate.ptx_files import file_name, resource_table, write_kernels
+from outfitgan.ops.correlate.tiles import Tiles
 
 KERNEL = CompiledKernel(
     name="entry",

@@ -12,9 +12,9 @@ import torch
 from correlation_cases import attention, error, features, wide
 from fused_cases import BROAD, SMALL, constant_case, fused, fused_match, tolerance
 
-from outfitgan.ops import correlate_kernel, correlate_launch
+from outfitgan.ops.correlate import kernel, launch
 
-SOURCE = Path(correlate_kernel.__file__).read_text(encoding="utf-8")
+SOURCE = Path(kernel.__file__).read_text(encoding="utf-8")
 FAULTS = {
     "no maximum is subtracted": ("weights = tl.exp2(scores - top[:, None])", "weights = tl.exp2(scores)"),
     "the weighted sum does not fade": ("mixed * fade[:, None]", "mixed"),
@@ -86,9 +86,9 @@ def kernel(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     assert SOURCE.count(old) >= 1, f"the kernel has no '{old}' any more"
     changed = module_of(SOURCE.replace(old, new), tmp_path / f"changed_{abs(hash(old))}.py")
     for name in ("correlate_strided", "best_match_strided"):
-        monkeypatch.setattr(correlate_launch, name, getattr(changed, name))
+        monkeypatch.setattr(launch, name, getattr(changed, name))
     yield
-    correlate_launch._configured.cache_clear()
+    launch._configured.cache_clear()
 
 
 @pytest.mark.parametrize("kernel", [("View", "View")], indirect=True)

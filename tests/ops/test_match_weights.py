@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from outfitgan.errors import InputError
-from outfitgan.ops.correlate import best_match, correlate, match_weights
+from outfitgan.ops.correlate.dispatch import best_match, correlate, match_weights
 
 
 def by_definition(target: Tensor, source: Tensor, temperature: float, positions: Tensor) -> NDArray[np.float64]:

@@ -11,14 +11,14 @@ import onnx
 import pytest
 from small_graphs import small_graphs
 
-from engines.store import EngineStore
+from engines.engine_store import EngineStore
 from export.exported import ExportedGraph, graph_path
-from export.graphs import mask_contracts, run_contracts
 from outfitgan.config import ModelConfig, load_preset, override
 from outfitgan.files import sha256_of
-from serving.client import OutfitClient
-from serving.repository import assemble
-from serving.server import TritonServer
+from outfitgan.model_graphs import mask_contracts, run_contracts
+from serving.client.outfit_client import OutfitClient
+from serving.repository.assemble import assemble
+from serving.server.triton_server import TritonServer
 
 SIZE = 64
 
@@ -35,11 +35,11 @@ def model() -> ModelConfig:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """Build an engine of every graph of a model, mask generators among them: graph name -> engine folder."""
 
-    def engines(model: ModelConfig, target: str) -> dict[str, Path]:
+    def engines(model: ModelConfig, runtime: str) -> dict[str, Path]:
         root = tmp_path_factory.mktemp("engines")
         store = EngineStore(root / "store")
         exported = [_exported(name, graph, model, root) for name, graph in small_graphs(model).items()]
-        return {graph.name: store.build(graph, target, "fp32") for graph in exported}
+        return {graph.name: store.build(graph, runtime, "fp32") for graph in exported}
 
     return engines
 
@@ -55,7 +55,7 @@ def _exported(name: str, graph: onnx.ModelProto, model: ModelConfig, folder: Pat
 @pytest.fixture(scope="session")
 def engines(model: ModelConfig, build: Builder) -> dict[str, dict[str, Path]]:
     """Target -> graph name -> engine folder."""
-    return {target: build(model, target) for target in ("onnxruntime", "openvino")}
+    return {runtime: build(model, runtime) for runtime in ("onnxruntime", "openvino")}
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.contract import GraphContract, TensorSpec
 from export.exported import ExportedGraph, graph_path, save_index, save_sidecar
-from export.graphs import makings, mask_contracts, run_contracts
 from outfitgan.config import ModelConfig, load_preset, save_config
+from outfitgan.contracts import GraphContract, TensorSpec
 from outfitgan.files import sha256_of
-from outfitgan.folders import RunFolder
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import item_graphs, mask_contracts, run_contracts
+from outfitgan.run_folder import RunFolder
 
 TYPES = {"uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
 SHIFTS = {kind: 40 * (index + 1) for index, kind in enumerate(ItemKind)}
@@ -31,9 +31,9 @@ def expected_image(kind: ItemKind, source: np.ndarray, mask: np.ndarray) -> np.n
 def small_graphs(model: ModelConfig) -> dict[str, onnx.ModelProto]:
     """Every graph of a run of `model` that has mask generators."""
     graphs = {}
-    for making in makings(model):
-        nodes = [node for kind in making.images.values() for node in _item(kind, *_ends(making.contract, kind))]
-        graphs[making.contract.name] = _model(making.contract, nodes)
+    for item_graph in item_graphs(model):
+        nodes = [node for kind in item_graph.images.values() for node in _item(kind, *_ends(item_graph.contract, kind))]
+        graphs[item_graph.contract.name] = _model(item_graph.contract, nodes)
     for name, contract in (run_contracts(model) | mask_contracts(model)).items():
         if name not in graphs:
             role, _, kind = name.rpartition("_")

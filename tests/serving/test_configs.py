@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from export.graphs import mask_contracts, run_contracts
 from outfitgan.config import load_preset, override
 from outfitgan.errors import ConfigError
 from outfitgan.items import ItemKind, targets_of
-from serving.configs import cpu_config, repository_configs
-from serving.gpu_config import gpu_config
-from serving.pbtxt import parse, render
+from outfitgan.model_graphs import mask_contracts, run_contracts
+from serving.repository.configs import cpu_config, repository_configs
+from serving.repository.gpu_config import gpu_config
+from serving.repository.pbtxt import parse, render
 
 COMMITTED = Path(__file__).parents[2] / "triton_repo"
 DEFAULT = load_preset("small").model
@@ -27,7 +27,7 @@ def test_committed_repository_has_exactly_the_generated_configs() -> None:
 def test_committed_config_is_the_generated_one(name: str) -> None:
     committed = (COMMITTED / name).read_text(encoding="utf-8")
     assert parse(committed) == parse(CONFIGS[name])
-    assert committed == CONFIGS[name], "run `python -m serving.configs`"
+    assert committed == CONFIGS[name], "run `python -m serving.repository.configs`"
 
 
 def test_every_model_has_a_version_folder() -> None:

@@ -20,9 +20,9 @@ from simulation import simulated
 from small_graphs import small_run
 from typer.testing import CliRunner
 
+from cli.main import app
 from engines.manifest import read_manifest
-from outfitgan.cli import app
-from outfitgan.folders import RunFolder
+from outfitgan.run_folder import RunFolder
 from serving.edge import main
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ NEEDS = {
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt", "pycuda", "onnx", "onnxruntime", "google", "ml_dtypes", "typing_extensions"),
 }
-"""What a target imports; the simulated TensorRT computes with onnxruntime, on an onnx file."""
+"""What a runtime imports; the simulated TensorRT computes with onnxruntime, on an onnx file."""
 BARE = """
 import runpy, sys, sysconfig
 allowed = set(sys.argv.pop(1).split(","))
@@ -75,9 +75,9 @@ def edge(capsys: pytest.CaptureFixture[str]) -> Edge:
     return call
 
 
-def bare(target: str, *arguments: object, path: Path = ROOT) -> Answer:
-    """The program in a process of its own, which has the packages of `target` and no others."""
-    command = [sys.executable, "-c", BARE, ",".join(("numpy", "PIL", *OURS, *NEEDS[target])), *map(str, arguments)]
+def bare(runtime: str, *arguments: object, path: Path = ROOT) -> Answer:
+    """The program in a process of its own, which has the packages of `runtime` and no others."""
+    command = [sys.executable, "-c", BARE, ",".join(("numpy", "PIL", *OURS, *NEEDS[runtime])), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"}
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
     return Answer(done.returncode, done.stdout, done.stderr)
@@ -93,8 +93,8 @@ def outfitgan(*arguments: object) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with engines of both CPU targets, mask generators among them."""
     folder = small_run(tmp_path_factory.mktemp("run"), "fp32")
-    for target in ("onnxruntime", "openvino"):
-        outfitgan("build", "--run", folder.path, "--target", target)
+    for runtime in ("onnxruntime", "openvino"):
+        outfitgan("build", "--run", folder.path, "--runtime", runtime)
     return folder
 
 
@@ -108,7 +108,7 @@ def gpu() -> Iterator[None]:
 def plans(gpu: None, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with plans of the simulated TensorRT."""
     folder = small_run(tmp_path_factory.mktemp("plans"), "fp16")
-    outfitgan("build", "--run", folder.path, "--target", "tensorrt", "--precision", "fp16")
+    outfitgan("build", "--run", folder.path, "--runtime", "tensorrt", "--precision", "fp16")
     return folder
 
 
@@ -136,12 +136,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return files | {"result.json": json.dumps(result).encode()}
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("masks", [["bag", "lower", "shoes"], ["shoes"], []], ids=["all", "one", "generated"])
 def test_every_byte_is_that_of_the_run_in_process(
-    run: RunFolder, edge: Edge, photo: Path, mask: Path, tmp_path: Path, target: str, masks: list[str]
+    run: RunFolder, edge: Edge, photo: Path, mask: Path, tmp_path: Path, runtime: str, masks: list[str]
 ) -> None:
-    options = ["--source", photo, "--target", target, "--threads", 1, *(f"--mask={kind}={mask}" for kind in masks)]
+    options = ["--source", photo, "--runtime", runtime, "--threads", 1, *(f"--mask={kind}={mask}" for kind in masks)]
     said = outfitgan("generate", "--run", run.path, *options, "--output", tmp_path / "here")
     answer = edge("--engines", run.engines, *options, "--output", tmp_path / "edge")
     assert (answer.code, files_of(tmp_path / "edge")) == (0, files_of(tmp_path / "here"))
@@ -153,14 +153,14 @@ def test_every_byte_is_that_of_the_run_in_process(
     assert all(line.startswith("note: ") for line in answer.err.splitlines())
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-def test_a_box_that_has_nothing_else_makes_the_same(run: RunFolder, photo: Path, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_box_that_has_nothing_else_makes_the_same(run: RunFolder, photo: Path, tmp_path: Path, runtime: str) -> None:
     copy = tmp_path / "box"
-    for folder in run.engines.glob(f"*.{target}.*"):
+    for folder in run.engines.glob(f"*.{runtime}.*"):
         shutil.copytree(folder, copy / folder.name)
     options = ["--source", photo, "--threads", 1]
-    outfitgan("generate", "--run", run.path, *options, "--target", target, "--output", tmp_path / "here")
-    answer = bare(target, "--engines", copy, *options, "--output", tmp_path / "edge")
+    outfitgan("generate", "--run", run.path, *options, "--runtime", runtime, "--output", tmp_path / "here")
+    answer = bare(runtime, "--engines", copy, *options, "--output", tmp_path / "edge")
     assert answer.code == 0, answer.err
     assert files_of(tmp_path / "edge") == files_of(tmp_path / "here")
 
@@ -174,7 +174,7 @@ def test_roles_that_are_left_out_spare_their_engines(
             shutil.copytree(folder, copy / folder.name)
     options = ["--source", photo, *(f"--mask={kind}={mask}" for kind in ("bag", "lower", "shoes"))]
     assert edge("--engines", copy, *options, "--output", tmp_path / "less").code == 0
-    whole = ["--engines", run.engines, "--target", "onnxruntime"]
+    whole = ["--engines", run.engines, "--runtime", "onnxruntime"]
     assert edge(*whole, *options, "--output", tmp_path / "whole").code == 0
     less, full = files_of(tmp_path / "less"), files_of(tmp_path / "whole")
     sheets = [Image.open(tmp_path / name / "outfit.png").height for name in ("less", "whole")]
@@ -187,7 +187,7 @@ def test_roles_that_are_left_out_spare_their_engines(
 def test_plans_run_with_tensorrt_and_pycuda_alone(plans: RunFolder, photo: Path, tmp_path: Path) -> None:
     """The TensorRT is simulated: this shows what is imported and called, not that a plan runs."""
     options = ["--source", photo]
-    fp16 = ("--target", "tensorrt", "--precision", "fp16")
+    fp16 = ("--runtime", "tensorrt", "--precision", "fp16")
     outfitgan("generate", "--run", plans.path, *options, *fp16, "--output", tmp_path / "here")
     answer = bare("tensorrt", "--engines", plans.engines, *options, "--output", tmp_path / "edge", path=SIMULATED)
     assert answer.code == 0, answer.err
@@ -195,11 +195,12 @@ def test_plans_run_with_tensorrt_and_pycuda_alone(plans: RunFolder, photo: Path,
 
 
 def test_a_missing_package_is_named(run: RunFolder, photo: Path, tmp_path: Path) -> None:
-    options = ["--engines", run.engines, "--target", "openvino", "--source", photo, "--output", tmp_path / "out"]
+    options = ["--engines", run.engines, "--runtime", "openvino", "--source", photo, "--output", tmp_path / "out"]
     answer = bare("onnxruntime", *options)
     assert answer.code == 2
     assert answer.err == (
-        "error: The target openvino needs the package openvino, which is not installed; pip install 'outfitgan[cpu]'.\n"
+        "error: The runtime openvino needs the package openvino, which is not installed; "
+        "pip install 'outfitgan[cpu]'.\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -227,7 +228,7 @@ def test_a_missing_package_is_named(run: RunFolder, photo: Path, tmp_path: Path)
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     run: RunFolder, edge: Edge, mask: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
-    given = ["--engines", run.engines, "--target", "onnxruntime", "--output", tmp_path / "out"]
+    given = ["--engines", run.engines, "--runtime", "onnxruntime", "--output", tmp_path / "out"]
     answer = edge(*given, *(option.format(mask=mask, run=run.path) for option in options))
     assert (answer.code, answer.out) == (2, "")
     assert len(answer.err.splitlines()) == 1, answer.err

@@ -12,16 +12,16 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import model_config_pb2 as pb
 
 from engines.manifest import EngineManifest, Profile
-from export.contract import GraphContract
-from export.graphs import contracts_of, mask_contracts, run_contracts
 from outfitgan.config import ModelConfig, load_preset
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import ConfigError, EngineError, ServerError
-from serving.configs import repository_configs
-from serving.gpu_config import GpuServing, gpu_config
-from serving.pbtxt import parse, render
-from serving.plans import check_plans
-from serving.repository import assemble
-from serving.server import TritonServer
+from outfitgan.model_graphs import contracts_of, mask_contracts, run_contracts
+from serving.repository.assemble import assemble
+from serving.repository.configs import repository_configs
+from serving.repository.gpu_config import GpuServing, gpu_config
+from serving.repository.pbtxt import parse, render
+from serving.repository.plans import check_plans
+from serving.server.triton_server import TritonServer
 
 SMALL = load_preset("small").model
 CONTRACTS = run_contracts(SMALL) | mask_contracts(SMALL)
@@ -38,7 +38,7 @@ def plan(
         "device": {"name": name, "compute_capability": capability, "driver": "13.0"},
         "graph_sha256": contract.name,
         "options": {"hardware": "this_gpu"},
-        "target": "tensorrt",
+        "runtime": "tensorrt",
         **changes,
     }
     files = {"model.plan": "0" * 64}
@@ -127,7 +127,11 @@ def test_plans_of_one_run_for_several_gpus_go_together() -> None:
 @pytest.mark.parametrize(
     ("sets", "server", "message"),
     [
-        ([plans(), plans("Orin", "8.7", target="openvino")], "", "generator_bag is for openvino: only engines for ten"),
+        (
+            [plans(), plans("Orin", "8.7", runtime="openvino")],
+            "",
+            "generator_bag is for openvino: only engines for ten",
+        ),
         (
             [plans() | {"collocation": plan(CONTRACTS["collocation"], "NVIDIA L4", "8.9")}],
             "",

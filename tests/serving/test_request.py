@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from small_graphs import CHANNELS, expected_image
 
-from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
 from outfitgan.errors import GraphError, InputError
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import contracts_of
 from serving.generation import generate_here
 from serving.in_process import OutfitPipeline
 from serving.request import read_request

@@ -23,22 +23,22 @@ from tritonclient.utils import InferenceServerException
 from outfitgan.config import ModelConfig, override
 from outfitgan.config import load_preset as preset
 from outfitgan.errors import EngineError, GraphError, InputError, ServerError
+from outfitgan.generated_outfit import GeneratedOutfit
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient
-from serving.outfit import GeneratedOutfit
-from serving.protocols import Http
-from serving.repository import assemble
-from serving.server import TritonServer, _answers, failure_in
-from serving.steps import MASK_NOT_SENT, SOURCE_NOT_SENT
-from serving.wheel import ServerWheel, check_stub, find_wheel
+from serving.client.outfit_client import OutfitClient
+from serving.client.protocols import Http
+from serving.models.steps import MASK_NOT_SENT, SOURCE_NOT_SENT
+from serving.repository.assemble import assemble
+from serving.server.triton_server import TritonServer, _answers, failure_in
+from serving.server.wheel import ServerWheel, check_stub, find_wheel
 
 pytestmark = pytest.mark.server
 
 Builder = Callable[[ModelConfig, str], dict[str, Path]]
 Counted = Callable[[OutfitClient, Callable[[], object]], dict[str, int]]
 
-TARGETS = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
+RUNTIMES = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -53,13 +53,13 @@ def _file(data: bytes) -> np.ndarray:
 
 
 def test_the_server_describes_itself(client: OutfitClient, source: np.ndarray) -> None:
-    assert client.targets() == TARGETS
+    assert client.targets() == RUNTIMES
     assert client.image_size() == len(source)
 
 
 def test_a_whole_outfit(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
-    outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
-    for kind in TARGETS:
+    outfit = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
+    for kind in RUNTIMES:
         np.testing.assert_array_equal(outfit.images[kind], expected_image(kind, source, mask))
     expected = np.mean([source, *outfit.images.values()]) / 255
     assert outfit.compatibility == pytest.approx(expected, abs=1e-4)
@@ -74,10 +74,10 @@ def test_one_item_runs_one_generator(client: OutfitClient, source: np.ndarray, m
 
 
 def test_files_give_what_tensors_give(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
-    files = dict.fromkeys(TARGETS, encode_png(mask))
-    encoded = client.generate_encoded(encode_png(source), files, TARGETS)
-    plain = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
-    for kind in TARGETS:
+    files = dict.fromkeys(RUNTIMES, encode_png(mask))
+    encoded = client.generate_encoded(encode_png(source), files, RUNTIMES)
+    plain = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
+    for kind in RUNTIMES:
         np.testing.assert_array_equal(encoded.images[kind], plain.images[kind])
     assert encoded.compatibility == plain.compatibility
 
@@ -86,8 +86,8 @@ def test_files_give_what_tensors_give(client: OutfitClient, source: np.ndarray, 
 def test_a_batch(client: OutfitClient, mask: np.ndarray, batch: int) -> None:
     sources = np.random.default_rng(batch).integers(0, 256, (batch, *mask.shape[:2], 3), dtype=np.uint8)
     masks = np.stack([mask] * batch)
-    outfits = client.generate_batch(sources, dict.fromkeys(TARGETS, masks), TARGETS)
-    for kind in TARGETS:
+    outfits = client.generate_batch(sources, dict.fromkeys(RUNTIMES, masks), RUNTIMES)
+    for kind in RUNTIMES:
         np.testing.assert_array_equal(outfits.images[kind], expected_image(kind, sources, masks))
     assert outfits.compatibility is not None
     assert outfits.compatibility.shape == (batch,)
@@ -306,11 +306,11 @@ def test_onnxruntime_serves_a_run_without_sams_and_stop_leaves_nothing(
     repository = assemble(baseline, without_masks, tmp_path / "repository")
     assert not (repository / "outfit_from_source").exists()
     with TritonServer(repository) as server, OutfitClient(server.grpc_url) as client:
-        outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
+        outfit = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
         assert (client.aligned_kinds(), client.mask_kinds()) == ((), ())
         pid, folder = server.pid, server._folder
         assert len(_session(pid)) > 1
-    for kind in TARGETS:
+    for kind in RUNTIMES:
         np.testing.assert_array_equal(outfit.images[kind], expected_image(kind, source, mask))
     assert not list(SHARED_MEMORY.glob(f"{server._shm_prefix}*"))
     assert not _session(pid)
@@ -324,7 +324,7 @@ def test_the_server_dies_with_its_parent(repository: Path, tmp_path: Path) -> No
     only = tmp_path / "repository"
     shutil.copytree(repository / "score", only / "score")
     program = (
-        "import sys, time; from pathlib import Path; from serving.server import TritonServer\n"
+        "import sys, time; from pathlib import Path; from serving.server.triton_server import TritonServer\n"
         "server = TritonServer(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", program, str(only)]
@@ -358,7 +358,7 @@ def test_assemble_checks_its_engines(model: ModelConfig, engines: dict[str, dict
     good = engines["openvino"]
     with pytest.raises(GraphError, match="collocation is missing"):
         assemble(model, {name: path for name, path in good.items() if name != "collocation"}, tmp_path / "a")
-    with pytest.raises(EngineError, match="one target"):
+    with pytest.raises(EngineError, match="one runtime"):
         assemble(model, {**good, "collocation": engines["onnxruntime"]["collocation"]}, tmp_path / "a")
     with pytest.raises(GraphError, match="no graph called hat"):
         assemble(model, {**good, "hat": good["collocation"]}, tmp_path / "a")

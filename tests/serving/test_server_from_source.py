@@ -12,12 +12,12 @@ from small_graphs import CHANNELS, expected_image
 from tritonclient.utils import InferenceServerException
 
 from outfitgan.errors import InputError
+from outfitgan.generated_outfit import OutfitFromSource
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient
-from serving.outfit import OutfitFromSource
-from serving.protocols import Http
-from serving.steps import MASK_NOT_MADE
+from serving.client.outfit_client import OutfitClient
+from serving.client.protocols import Http
+from serving.models.steps import MASK_NOT_MADE
 
 pytestmark = pytest.mark.server
 

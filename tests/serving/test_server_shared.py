@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from small_graphs import expected_image
 
-from export.graphs import contracts_of
 from outfitgan.config import ModelConfig
 from outfitgan.errors import InputError
 from outfitgan.images import encode_png
 from outfitgan.items import ItemKind
-from serving.client import OutfitClient
+from outfitgan.model_graphs import contracts_of
+from serving.client.outfit_client import OutfitClient
 from serving.in_process import OutfitPipeline
-from serving.repository import assemble
-from serving.server import TritonServer
-from serving.steps import MASK_NOT_SENT
+from serving.models.steps import MASK_NOT_SENT
+from serving.repository.assemble import assemble
+from serving.server.triton_server import TritonServer
 
 pytestmark = pytest.mark.server
 

@@ -12,7 +12,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import shared_memory
 
 from outfitgan.items import ItemKind
-from serving.server import TritonServer
+from serving.server.triton_server import TritonServer
 
 pytestmark = pytest.mark.server
 

@@ -11,17 +11,17 @@ from simulation import simulated
 from small_graphs import small_run
 from typer.testing import CliRunner
 
-from engines.folder import find_engines
+from cli.main import app
+from engines.engine_folder import find_engines
+from engines.engine_store import EngineStore
 from engines.manifest import Profile, read_manifest
-from engines.store import EngineStore
-from outfitgan.cli import app
 from outfitgan.errors import EngineError, GraphError
-from outfitgan.folders import RunFolder
-from serving.pbtxt import parse
-from serving.pipeline import run_engines, run_graphs
-from serving.repository import assemble
+from outfitgan.run_folder import RunFolder
+from serving.repository.assemble import assemble
+from serving.repository.pbtxt import parse
+from serving.run_pipeline import exported_graphs, run_engines
 
-FP16 = ("--target", "tensorrt", "--precision", "fp16")
+FP16 = ("--runtime", "tensorrt", "--precision", "fp16")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_other_precisions_want_other_graphs(built: RunFolder, gpu: SimpleNamespa
 
 def test_what_a_server_cannot_run_is_not_assembled(built: RunFolder, tmp_path: Path) -> None:
     model, engines = built.config().model, run_engines(built, "tensorrt", "fp16")
-    graph = run_graphs(built, "fp16")["collocation"]
+    graph = exported_graphs(built, "fp16")["collocation"]
     narrow = EngineStore(built.engines).build(graph, "tensorrt", "fp16", Profile(1, 1, 4))
     with pytest.raises(EngineError, match="is for batches of 1 to 4; a server sends 1 to 8: build it"):
         assemble(model, {**engines, "collocation": narrow}, tmp_path / "a")
@@ -95,7 +95,7 @@ def test_what_a_server_cannot_run_is_not_assembled(built: RunFolder, tmp_path: P
         copy = tmp_path / "engines" / folder.name
         copy.mkdir(parents=True)
         (copy / "model.plan").write_bytes((folder / "model.plan").read_bytes())
-        (copy / "manifest.json").write_text(manifest.replace('"target": "tensorrt"', '"target": "onnxruntime-cuda"'))
+        (copy / "manifest.json").write_text(manifest.replace('"runtime": "tensorrt"', '"runtime": "onnxruntime-cuda"'))
     foreign = {name: tmp_path / "engines" / folder.name for name, folder in engines.items()}
     with pytest.raises(
         EngineError, match="serves engines for tensorrt, onnxruntime, openvino, not for onnxruntime-cuda"

@@ -17,9 +17,9 @@ from outfitgan.config import Config
 from outfitgan.data.augmentation import Draws
 from outfitgan.errors import ConfigError
 from outfitgan.networks.collocation import BinaryCollocation, NextItemCollocation
-from outfitgan.networks.features import FrozenFeatures
+from outfitgan.networks.visual_features import FrozenFeatures
 from outfitgan.training.batches import batch_of
-from outfitgan.training.collocation import BinaryObjective, CollocationTrainer, NextItemObjective, hide
+from outfitgan.training.collocation_trainer import BinaryObjective, CollocationTrainer, NextItemObjective, hide
 from outfitgan.training.device import accelerator_for
 
 

@@ -11,10 +11,10 @@ from training_cases import TARGETS, batches_of, small, snapshot, stats, unchange
 
 from outfitgan.errors import ConfigError
 from outfitgan.training.device import accelerator_for
-from outfitgan.training.masks import MaskTrainer, overlap
-from outfitgan.training.networks import load_mask_generators
+from outfitgan.training.mask_trainer import MaskTrainer, overlap
 from outfitgan.training.runs import Run
 from outfitgan.training.train import train_masks
+from outfitgan.training.trained_networks import load_mask_generators
 
 CONFIG = small(data__count=2, training__mask_steps=12, training__mask_batch=2, training__mask_rate=1e-3)
 

@@ -35,7 +35,7 @@ def launch(folder: Path, options: list[str]) -> subprocess.Popen[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = folder.parent / "train.py"
-    script.write_text("from outfitgan.cli import main\n\nmain()\n", encoding="utf-8")
+    script.write_text("from cli.main import main\n\nmain()\n", encoding="utf-8")
     command = [
         sys.executable,
         "-m",

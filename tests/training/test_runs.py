@@ -14,9 +14,9 @@ from training_cases import CONFIG, small, stats
 from outfitgan.errors import RunError
 from outfitgan.files import sha256_of
 from outfitgan.networks.collocation import build_classifier
-from outfitgan.training.networks import load_classifier, load_generator
 from outfitgan.training.runs import Run, unpack
 from outfitgan.training.train import train_run
+from outfitgan.training.trained_networks import load_classifier, load_generator
 
 
 def test_a_finished_run_stays_as_it_is_when_resumed(copied: Run) -> None:

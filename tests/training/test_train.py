@@ -27,10 +27,10 @@ from outfitgan.files import sha256_of
 from outfitgan.training import scorer, train
 from outfitgan.training.device import accelerator_for
 from outfitgan.training.loop import StoppedError, Trainer
-from outfitgan.training.networks import load_classifier, load_generator, load_mask_generators
-from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.training.outfit_trainer import OutfitTrainer
 from outfitgan.training.runs import Run
 from outfitgan.training.train import train_run
+from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
 
 
 def test_a_run_writes_its_config_log_checkpoints_and_samples(finished: Run) -> None:
@@ -132,7 +132,7 @@ def test_stopped_and_resumed_is_bit_for_bit_uninterrupted(finished: Run, tmp_pat
 
 def _interrupt(options: list[str], folder: Path, stage: str) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own and press Ctrl-C once `stage` has logged three steps."""
-    command = [sys.executable, "-c", "from outfitgan.cli import main; main()", "train", *options]
+    command = [sys.executable, "-c", "from cli.main import main; main()", "train", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from outfitgan.config import Config, load_preset, override
 from outfitgan.data.augmentation import augmentation_of
-from outfitgan.data.store import OutfitStore, open_store
+from outfitgan.data.outfit_store import OutfitStore, open_store
 from outfitgan.items import ItemKind
 from outfitgan.networks.collocation import build_classifier
 from outfitgan.training.batches import Batches
 from outfitgan.training.device import accelerator_for
-from outfitgan.training.outfit import OutfitTrainer
+from outfitgan.training.outfit_trainer import OutfitTrainer
 from outfitgan.training.runs import Run
 
 STAGES = {"collocation": 24, "outfit": 24}

@@ -27,7 +27,11 @@ class Lpips:
     Its scaling of images is VGG-16's own (ImageNet's mean and deviation, written for [-1, 1]), so ours serves as it is.
     """
 
-    def __init__(self, network: Vgg16, heads: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        network: Vgg16,  # VGG-16 with its published weights
+        heads: Sequence[Tensor],  # LPIPS's weight of each channel, a tensor a layer
+    ) -> None:
         self._network = network
         self._heads = heads  # five of (1, C, 1, 1), not negative
 

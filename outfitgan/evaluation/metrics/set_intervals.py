@@ -16,7 +16,7 @@ from outfitgan.errors import InputError
 from outfitgan.evaluation.metrics.arrays import Features, Scores
 from outfitgan.evaluation.metrics.bootstrap import Interval, Resamples
 from outfitgan.evaluation.metrics.frechet import frechet_distance, resampled_frechet_distances
-from outfitgan.evaluation.metrics.kernel import cubic_kernel, kernel_distance
+from outfitgan.evaluation.metrics.kernel_distance import cubic_kernel, kernel_distance
 from outfitgan.evaluation.metrics.ranking import auc, resampled_auc
 from outfitgan.evaluation.metrics.signs import texture_collapse, texture_distances
 

@@ -23,7 +23,7 @@ from outfitgan.evaluation.metrics.arrays import (
     mean_of_others,
     slices,
 )
-from outfitgan.evaluation.metrics.masks import coloured
+from outfitgan.evaluation.metrics.mask_iou import coloured
 
 _CHUNK = 32  # pictures at a time: several copies of each in 64 bits are held
 _BAND = 8  # the border band is S / 8 wide
@@ -37,7 +37,7 @@ def border_spots(generated: Tensor, masks: Tensor) -> Scores:
     """Return each image's share of spots (N,), 0 to 1, on its empty border.
 
     The empty border: pixels within S / 8 of the image's edge and more than S / 32 (at least 1) from the reference mask,
-    along rows and columns. A spot: one of them that is not near white (a channel below 245 of 255). Images
+    along rows and columns. A spot: one of them that is not near white (a channel below `ITEM_BELOW`). Images
     (N, 3, S, S) in [-1, 1], masks (N, 1, S, S) of 0 and 1; 0 where a mask leaves no empty border.
     """
     check_pictures(generated)

@@ -20,7 +20,7 @@ from outfitgan.evaluation.metrics.bootstrap import (
     resample,
 )
 from outfitgan.evaluation.metrics.frechet import frechet_distance
-from outfitgan.evaluation.metrics.kernel import kernel_distance
+from outfitgan.evaluation.metrics.kernel_distance import kernel_distance
 from outfitgan.evaluation.metrics.ranking import auc
 from outfitgan.evaluation.metrics.set_intervals import (
     auc_interval,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from outfitgan.errors import ConfigError, InputError
-from outfitgan.evaluation.metrics.features import EfficientNetFeatures, InceptionFeatures, feature_network
+from outfitgan.evaluation.metrics.feature_networks import EfficientNetFeatures, InceptionFeatures, feature_network
 
 
 def pictures(batch: int, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from outfitgan.errors import InputError
-from outfitgan.evaluation.metrics.kernel import kernel_distance
+from outfitgan.evaluation.metrics.kernel_distance import kernel_distance
 
 
 class AsTheyAre(nn.Module):

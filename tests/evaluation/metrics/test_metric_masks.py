@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import binary_jaccard_index
 
 from outfitgan.data.ccp import CcpOutfits
 from outfitgan.errors import InputError
-from outfitgan.evaluation.metrics.masks import mask_iou, silhouette
+from outfitgan.evaluation.metrics.mask_iou import mask_iou, silhouette
 from outfitgan.items import ItemKind
 
 REAL = Path(os.environ.get("OUTFITGAN_CCP", Path(__file__).parents[3].parent / "shared/data/ccp"))

@@ -1,0 +1,1 @@
+"""Running a plan, whichever TensorRT built it: the GPU, the library's log, execution contexts, the engine."""

@@ -1,0 +1,105 @@
+"""The runner of a plan: numpy, TensorRT and PyCUDA, nothing else; CUDA graphs where cuda-bindings is there as well.
+
+Held against TensorRT's official bindings; no plan has been run by it here.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorrt as trt
+
+from engines.engine import Engine
+from engines.manifest import EngineManifest
+from engines.plan.cuda import Gpu
+from engines.plan.execution import ExecutionContext
+from engines.plan.log import process_log, started
+from outfitgan.contracts import Arrays, GraphContract
+from outfitgan.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in memory, with what must live as long as it does."""
+
+    engine: trt.ICudaEngine
+    runtime: trt.Runtime
+
+
+def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
+    """Deserialise a plan.
+
+    Args:
+        plan: the file's bytes.
+        name: what an error calls it.
+        host_code: whether the plan may bring code for the host, as version-compatible ones do: a matter of trust.
+
+    Raises:
+        EngineError: if TensorRT cannot start here or refuses the plan.
+
+    """
+    runtime = started(trt.Runtime)
+    runtime.engine_host_code_allowed = host_code
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        reason = process_log().reason()
+        raise EngineError(f"TensorRT refuses the plan of {name} ({reason}); build it again on this machine.")
+    return Plan(engine, runtime)
+
+
+class TensorrtEngine(Engine):
+    """A plan on the first GPU. `run` serves one caller at a time; other threads use a `new_context` of their own."""
+
+    def __init__(
+        self,
+        path: Path,  # the plan's file
+        manifest: EngineManifest,  # of its folder
+    ) -> None:
+        super().__init__(manifest)
+        self._gpu = Gpu()
+        with self._gpu.current():
+            self._plan = load_plan(path.read_bytes(), str(path), bool(manifest.options.get("version_compatible")))
+            _check_boundary(self._plan.engine, manifest.contract)
+        self._contexts: list[ExecutionContext] = []
+        self.main_context = self.new_context()
+
+    def new_context(self) -> ExecutionContext:
+        """Return a further execution context with its own stream and memory; it is closed with the engine."""
+        context = ExecutionContext(self._gpu, self._plan.engine, self.manifest)
+        self._contexts.append(context)
+        return context
+
+    def _infer(self, feeds: Arrays) -> Arrays:
+        return self.main_context.run(feeds)
+
+    def _release(self) -> None:
+        with ExitStack() as stack:  # whatever fails, the rest is released
+            stack.callback(self._drop_plan)
+            for context in self._contexts:
+                stack.callback(context.close)
+            self._contexts.clear()
+
+    def _drop_plan(self) -> None:
+        with self._gpu.current():
+            del self.main_context, self._plan  # contexts before the plan, the plan before its runtime
+
+
+def _check_boundary(engine: trt.ICudaEngine, contract: GraphContract) -> None:
+    """Raise EngineError if a plan does not take and give what the contract says, batch axis included."""
+    modes = {trt.TensorIOMode.INPUT: "takes", trt.TensorIOMode.OUTPUT: "gives"}
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name
+        found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, tuple(engine.get_tensor_shape(name)))
+    expected = {spec.name: ("takes", spec.dtype, (-1, *spec.shape)) for spec in contract.inputs}
+    expected |= {spec.name: ("gives", spec.dtype, (-1, *spec.shape)) for spec in contract.outputs}
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise EngineError(
+                f"The plan of {contract.name} has {found.get(name, 'nothing')} as {name}, its manifest "
+                f"{expected.get(name, 'nothing')}; build the engine again."
+            )

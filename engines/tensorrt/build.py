@@ -1,0 +1,139 @@
+"""ONNX to a plan: a strongly typed network, one optimisation profile, a timing cache, then checks of what came out.
+
+Written for TensorRT 10.15 to 11.x by one code path and held against its official bindings; the builder itself is not
+among PyPI's wheels, and no plan has been built here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from engines.plan.log import BuildProgress, process_log, started
+from engines.plan.runner import load_plan
+from engines.settings import BuildSettings
+from engines.tensorrt.inspect import check_network, inspect_plan
+from engines.tensorrt.options import TensorrtOptions
+from engines.tensorrt.plugin import NAME, NAMESPACE, register_correlate
+from engines.tensorrt.tactics import Kernels, architectures
+from export.exported import ExportedGraph
+from outfitgan.errors import EngineError
+from outfitgan.files import atomic_write
+
+_HARDWARE = {
+    "this_gpu": trt.HardwareCompatibilityLevel.NONE,
+    "same_compute_capability": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
+    "ampere_plus": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
+}
+
+
+def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, str]) -> tuple[bytes, dict[str, Any]]:
+    """Build a graph's plan for `device`, this machine's GPU.
+
+    Args:
+        graph: its types are the plan's: the network is strongly typed.
+        settings: profile, options as in `TensorrtOptions`, folder of the timing cache, progress.
+        device: as `engines.plan.cuda.gpu` returns it.
+
+    Returns:
+        The plan, and the manifest's details of it: its layers, its kernels.
+
+    Raises:
+        EngineError: if it cannot be built, the plugin is not in it, or it is not in the graph's precision.
+
+    """
+    options = TensorrtOptions(**settings.options)
+    kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
+    kernels.start()
+    builder, log = started(trt.Builder), process_log()
+    network = _network(builder, graph)
+    plugins = check_network(network, graph, _correlations(graph.path))
+    progress = BuildProgress(settings.progress)
+    cache = settings.cache / f"tensorrt-{_digest(device, trt.__version__)}.timing"
+    config = _config(builder, graph, settings, options)
+    config.progress_monitor = progress
+    _load_timings(config, cache)
+    log.reason()  # what it reported of the cache is no reason for what follows
+    plan = builder.build_serialized_network(network, config)
+    if progress.interrupted:
+        raise KeyboardInterrupt
+    if plan is None:
+        raise kernels.failure or EngineError(f"TensorRT builds no engine of {graph.name}: {log.reason()}.")
+    timings = config.get_timing_cache()
+    if timings is not None:
+        atomic_write(cache, bytes(timings.serialize()))
+    loaded = load_plan(bytes(plan), graph.name, options.version_compatible)
+    return bytes(plan), {"layers": inspect_plan(loaded, graph, plugins), "kernels": _kernel_records(kernels)}
+
+
+def _network(builder: trt.Builder, graph: ExportedGraph) -> trt.INetworkDefinition:
+    # TensorRT 11 has strongly typed networks only and ignores the flag.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    log = process_log()
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph.path)):
+        raise EngineError(f"TensorRT does not read {graph.path}: {'; '.join(parser_errors(parser)) or log.reason()}.")
+    return network
+
+
+def parser_errors(parser: trt.OnnxParser | trt.OnnxParserRefitter) -> list[str]:
+    """Return a parser's errors, node by node."""
+    errors = (parser.get_error(index) for index in range(parser.num_errors))
+    return [f"{error.node_name() or 'the graph'}: {' '.join(error.desc().split()).rstrip('.')}" for error in errors]
+
+
+def _config(
+    builder: trt.Builder, graph: ExportedGraph, settings: BuildSettings, options: TensorrtOptions
+) -> trt.IBuilderConfig:
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    batches = settings.profile.min_batch, settings.profile.opt_batch, settings.profile.max_batch
+    for spec in graph.contract.inputs:
+        profile.set_shape(spec.name, *((batch, *spec.shape) for batch in batches))
+    config.add_optimization_profile(profile)
+    config.builder_optimization_level = options.optimization_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
+    config.hardware_compatibility_level = _HARDWARE[options.hardware]
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
+    if options.workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    for wanted, flag in (
+        (options.version_compatible, trt.BuilderFlag.VERSION_COMPATIBLE),
+        (options.refittable, trt.BuilderFlag.REFIT),
+    ):
+        if wanted:
+            config.set_flag(flag)
+    return config
+
+
+def _correlations(path: Path) -> int:
+    """Return how many `Correlate` nodes an ONNX file has."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return sum((node.domain, node.op_type) == (NAMESPACE, NAME) for node in nodes)
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _load_timings(config: trt.IBuilderConfig, path: Path) -> None:
+    """Load what the builder timed before; where there is nothing, or it is not TensorRT's, it starts anew."""
+    content = path.read_bytes() if path.is_file() else b""
+    timings = config.create_timing_cache(content) or config.create_timing_cache(b"")
+    if timings is not None:
+        config.set_timing_cache(timings, ignore_mismatch=False)
+
+
+def _kernel_records(kernels: Kernels) -> list[dict[str, Any]]:
+    return [
+        {"tactic": tactic, **asdict(correlation), **kernel.to_json()}
+        for correlation, offered in kernels.requested.items()
+        for tactic, kernel in offered.items()
+    ]

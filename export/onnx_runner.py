@@ -1,0 +1,21 @@
+"""An ONNX file run by onnxruntime on the CPU: what engines and exports are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from export.parity import Runner
+from outfitgan.contracts import Arrays, GraphContract
+
+
+def onnx_runner(path: Path, contract: GraphContract) -> Runner:
+    """Return what maps a graph's inputs to its outputs by name, computed by onnxruntime's CPU provider."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in contract.outputs]
+
+    def run(feeds: Arrays) -> Arrays:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return run

@@ -1,0 +1,1 @@
+"""Garments drawn and dressed by rule: sketches, silhouettes, fabrics, and the style that an outfit shares."""

@@ -1,0 +1,1 @@
+"""A client of the served ensembles over gRPC or HTTP."""

@@ -1,0 +1,1 @@
+"""What runs inside tritonserver: the ensembles' Python steps and the engines' backends."""

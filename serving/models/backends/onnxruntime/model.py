@@ -1,0 +1,12 @@
+"""Triton's `onnxruntime` backend for a server without NVIDIA's: Triton runs this file for every model that names it."""
+
+from __future__ import annotations
+
+from serving.models.engine_model import EngineModel
+
+
+class TritonPythonModel(EngineModel):
+    """An ONNX Runtime engine."""
+
+    runtime = "onnxruntime"
+    thread_parameter = "intra_op_thread_count"

@@ -1,0 +1,1 @@
+"""The process: tritonserver, started, watched and stopped."""
