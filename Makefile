@@ -28,7 +28,7 @@ demo: venv
 
 test: venv
 	@echo "Running the tests."
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 lint: venv
 	@echo "Checking style and types."

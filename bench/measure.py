@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Timing:
-    """Latencies of sequential calls, in milliseconds; seconds where the name says so."""
+    """Latencies of sequential calls, in milliseconds; seconds where the name ends in _s."""
 
     p50_ms: float
     p90_ms: float

@@ -38,7 +38,7 @@ def main(
     requests: Annotated[int, typer.Option(min=1, help="Calls a repeat.")] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats; their spread is shown.")] = 3,
     threads: Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="The JSON; <run>/bench.json if nothing is said.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The JSON; <run>/bench.json by default.")] = None,
 ) -> None:
     """Measure every row in a process of its own and compare its images with torch's."""
     from bench.latency_report import show_latency

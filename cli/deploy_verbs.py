@@ -79,7 +79,7 @@ def assemble(
     runtime: RuntimeName = "openvino",
     precision: Precision = "fp32",
     threads: Threads = 0,
-    output: Annotated[Path | None, typer.Option(help="The repository; <run>/repository if nothing is said.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The repository; <run>/repository by default.")] = None,
     also: Annotated[
         list[Path] | None, typer.Option(help="Engines folder of the same graphs for another GPU; may be repeated.")
     ] = None,

@@ -17,7 +17,7 @@ app = typer.Typer()
 def kernel(
     output: Annotated[Path, typer.Option(help="Folder for the PTX, a JSON beside each, and resources.md.")],
     run: Annotated[Path | None, typer.Option("--run", help="Widths and temperature of this run ...")] = None,
-    preset: Annotated[str | None, typer.Option(help="... or of this preset; small if nothing is said.")] = None,
+    preset: Annotated[str | None, typer.Option(help="... or of this preset; small by default.")] = None,
     architecture: Annotated[
         list[str] | None, typer.Option(help="As sm_80; may be repeated. None: all that there are.")
     ] = None,

@@ -66,7 +66,7 @@ def generate(
     precision: Precision = "fp32",
     threads: Threads = 0,
 ) -> None:
-    """Make the rest of an outfit from one garment and silhouette masks."""
+    """Generate the rest of an outfit from one garment and silhouette masks."""
     if (run is None) == (server is None):
         raise InputError("Say where to generate: --run FOLDER for this process, or --server HOST:PORT.")
     from outfitgan.items import ItemKind

@@ -33,9 +33,7 @@ def evaluate(
     run: RunOption,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write; <run>/evaluation if nothing is said, with -NAME behind it for other --data."
-        ),
+        typer.Option(help="Where to write; <run>/evaluation by default, with -NAME behind it for other --data."),
     ] = None,
     count: Annotated[int, typer.Option(min=0, help="Held-out outfits at the most; 0 takes all.")] = 0,
     name: DataName = None,

@@ -17,7 +17,7 @@ app = typer.Typer()
 def train(
     run: RunOption,
     preset: Annotated[
-        str | None, typer.Option(help="small if nothing is said; paper, photos, shared, hires, demo, study, tiny.")
+        str | None, typer.Option(help="small by default; paper, photos, shared, hires, demo, study, tiny.")
     ] = None,
     config: ConfigFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,

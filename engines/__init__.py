@@ -1,1 +1,1 @@
-"""ONNX to engine: one file per target, one Engine interface, one manifest."""
+"""ONNX to an engine: a folder a runtime, one interface of engines, one manifest."""

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _BuildRequest:
-    """An engine that is asked for, built already or not."""
+    """A requested engine, built already or not."""
 
     graph: ExportedGraph
     runtime: str
@@ -77,7 +77,7 @@ class EngineStore:
         graph: ExportedGraph,
         runtime: str,
         precision: str,
-        profile: Profile | None = None,  # batches; from 1 to the contract's largest if nothing is said, tuned for 1
+        profile: Profile | None = None,  # batches; from 1 to the contract's largest by default, tuned for 1
         progress: Progress = no_progress,
     ) -> Path:
         """Return the engine's folder, building it if it is not there or was altered.

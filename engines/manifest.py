@@ -63,7 +63,7 @@ class EngineManifest:
 
 
 def _check_types(fields: dict[str, Any]) -> None:
-    """Raise ValueError if a field has another type than `EngineManifest` says, or `files` names no file of a folder."""
+    """Raise ValueError if a field has another type than in `EngineManifest`, or `files` names no file of a folder."""
     for name in ("graph_sha256", "runtime", "precision", "key"):
         if not isinstance(fields[name], str):
             raise ValueError(f"{name} is not a text")

@@ -19,7 +19,7 @@ RUNTIMES: dict[str, str] = {
     "onnxruntime-cuda": "engines.onnxruntime.gpu:OnnxruntimeCuda",
     "onnxruntime-tensorrt": "engines.onnxruntime.gpu:OnnxruntimeTensorrt",
 }
-"""Runtime -> the module and the class that build and open its engines; imported when it is asked for."""
+"""Runtime -> the module and the class that build and open its engines; imported when it is first used."""
 
 _CPU_RUNTIMES = ("onnxruntime", "openvino")
 

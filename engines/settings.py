@@ -1,4 +1,4 @@
-"""What a build is asked for besides its graph and precision."""
+"""The settings of a build besides its graph and precision."""
 
 from __future__ import annotations
 

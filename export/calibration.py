@@ -18,7 +18,7 @@ from outfitgan.model_graphs import ItemGraph
 from outfitgan.progress import Progress, no_progress
 
 OUTFITS = 16
-"""How many an export calibrates on if nothing is said: more give no more PSNR; four give 5 to 7 dB less on adversarial
+"""How many an export calibrates on by default: more give no more PSNR; four give 5 to 7 dB less on adversarial
 inputs."""
 
 CHECKED = 4

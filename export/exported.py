@@ -1,4 +1,4 @@
-"""An exported graph on disk: the ONNX file and the JSON sidecar that says what it is. Needs neither torch nor onnx."""
+"""An exported graph on disk: the ONNX file and the JSON sidecar that describes it. Needs neither torch nor onnx."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class ExportedGraph:
 def exported_precision(name: str, precision: str) -> str:
     """Return the precision of the graph called `name` in an export at `precision`: only what makes items is rounded.
 
-    The SAM's graphs and the CCM are small, and their outputs are numbers that a person reads; a generator has a SAM
-    of its own inside.
+    The SAM's graphs and the CCM are small, and their outputs are figures rather than pictures; a generator contains a
+    SAM of its own.
     """
     return precision if name.startswith("generator_") else BASES[precision]
 

@@ -21,7 +21,7 @@ ZERO = "int8.zero"
 """The zero point of every rounded tensor: rounding is symmetric."""
 
 OUTPUT_RANGES = "outfitgan.output_ranges"
-"""The entry of a file's metadata that says, in JSON, how far from 0 each convolution's output reaches."""
+"""The entry of a file's metadata that holds, in JSON, how far from 0 each convolution's output reaches."""
 
 _DEQUANTIZE, _QUANTIZE = "DequantizeLinear", "QuantizeLinear"
 

@@ -38,7 +38,7 @@ class ServerError(OutfitError):
 
 
 def sentence(error: Exception) -> str | None:
-    """Return what a program tells a person of an error that was to be expected, or None of a fault of its own."""
+    """Return what a program prints of an expected error, or None if the error is a fault of the program."""
     if isinstance(error, OutfitError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

@@ -1,4 +1,4 @@
-"""Which graphs a run has, and the contract of each: the one place that says so."""
+"""Which graphs a model has, and the contract of each; nothing else defines them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Assemble a Triton model repository, start the server, and ask it for outfits."""
+"""Outfits on request: in this process, or from a Triton model repository, its server and its client."""

@@ -55,7 +55,7 @@ def _item_graph(contract: GraphContract) -> ItemGraph:
 
 
 def _kind(tensor: str, plain: str, kind: str) -> ItemKind:
-    """Return the kind that a tensor's name says, or the graph's where the tensor has the `plain` name."""
+    """Return the kind in a tensor's name, or the graph's where the tensor has the `plain` name."""
     text = kind if tensor == plain else tensor.lower()
     if text not in set(ItemKind):
         raise GraphError(f"No item kind is called '{text}', as a generator's graph says; export and build the run.")

@@ -2,9 +2,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
+
+LONGEST = ("end_to_end", "export", "tests/docs/test_readme_commands.py", "engines", "training", "serving")
+"""Groups that take longest, in this order, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the groups that take longest."""
+    order = {group: number for number, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Of several processes (`--dist loadscope`) give each whole folders."""
+    return FolderScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class FolderScheduling(LoadScopeScheduling):
+    """Keeps a folder's tests in one process: runs, exports, engines and servers that they share are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """Return a test's folder; of docs/, whose pages share nothing, its file or the test itself."""
+    file, *_ = nodeid.split("::")
+    if file == "tests/docs/test_page_commands.py":
+        return nodeid
+    folder = PurePosixPath(file).parts[1]
+    return file if folder == "docs" else folder
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -21,8 +54,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """What torch does in this process takes one core: the tests beside it need the others."""
+    """What torch does in this process, and in those it starts, takes one core: the tests beside it need the others."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
     torch.set_num_threads(before)

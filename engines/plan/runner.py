@@ -88,7 +88,7 @@ class TensorrtEngine(Engine):
 
 
 def _check_boundary(engine: trt.ICudaEngine, contract: GraphContract) -> None:
-    """Raise EngineError if a plan does not take and give what the contract says, batch axis included."""
+    """Raise EngineError if a plan's inputs and outputs are not the contract's, batch axis included."""
     modes = {trt.TensorIOMode.INPUT: "takes", trt.TensorIOMode.OUTPUT: "gives"}
     found = {}
     for index in range(engine.num_io_tensors):

@@ -79,7 +79,7 @@ def inspect_plan(plan: Plan, graph: ExportedGraph, plugins: Iterable[str]) -> di
 
 
 def parse_layers(information: str) -> list[dict[str, Any]]:
-    """Return the layers of what TensorRT's inspector says in JSON; raise EngineError if it does not describe them."""
+    """Return the layers in the JSON of TensorRT's inspector; raise EngineError if it does not describe them."""
     try:
         layers = json.loads(information)["Layers"]
     except (ValueError, KeyError, TypeError) as error:

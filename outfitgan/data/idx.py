@@ -17,7 +17,7 @@ _MOST = 1 << 28  # bytes: five times the largest file published; a damaged heade
 
 
 def read_idx(path: Path, shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
-    """Return the bytes of a gzipped IDX file in its shape, of which `shape` says the sides it must have.
+    """Return the bytes of a gzipped IDX file in its shape, whose sides must be those of `shape`.
 
     Raises:
         DataError: if the file cannot be read, is no IDX file of bytes, has another shape, or is cut short or too long.

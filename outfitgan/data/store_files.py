@@ -66,7 +66,7 @@ def write_store(
 
 
 def read_index(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return what the store's index says, None unless the store is whole, unaltered, and the one that `key` means."""
+    """Return the store's index, None unless the store is whole, unaltered, and the one that `key` means."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         if (index["format"], index["key"]) != (FORMAT, key):

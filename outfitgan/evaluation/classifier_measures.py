@@ -1,4 +1,4 @@
-"""How well a CCM or a scorer tells outfits that go together from those that do not."""
+"""How well a CCM or a scorer separates compatible outfits from incompatible ones."""
 
 from __future__ import annotations
 

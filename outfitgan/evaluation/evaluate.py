@@ -56,7 +56,7 @@ def evaluate_run(
 
 
 def evaluation_folder(run: Run, data: str | None = None, root: str | None = None) -> Path:
-    """Return where an evaluation is written if nothing is said; one on another data set is kept apart."""
+    """Return where an evaluation is written by default; one on another data set is kept apart."""
     config = _judged(run, data, root)
     return run.folder / ("evaluation" if config.data == run.config.data else f"evaluation-{config.data.name}")
 

@@ -115,7 +115,7 @@ class Judge:
         return [*metrics, *self._lpips(made), *self._compatibility(made)]
 
     def _describe(self, made: Tensor, real: Tensor, masks: Tensor) -> tuple[NDArray[Any], ...]:
-        """Return what one number, or one row of them, an item says of items and real ones (n, 3, S, S)."""
+        """Return everything that is one number, or one row, an item, of generated and real items (n, 3, S, S)."""
         return (
             self.network.embed(made),
             texture_features(made, masks),
@@ -171,7 +171,7 @@ class Judge:
 
 
 def seen_in_training(config: Config) -> list[str]:
-    """Say, a sentence each, where what measures sees through a network that has taught the generators."""
+    """Return a sentence for each measure that rests on a network which has taught the generators."""
     judged = {"efficientnet-lite0": "Distance, FID and KID see", "vgg16": "LPIPS sees"}
     losses, features = config.losses, config.model.collocation.features
     notes = []

@@ -107,7 +107,7 @@ def open_arm(arm: Arm, seed: int, settings: Settings) -> Run:
 
 
 def adopt(run: Run, other: Run, stage: str) -> None:
-    """Take over a stage's checkpoint of another run, if it is of the same CCM on the same outfits."""
+    """Copy a stage's checkpoint of another run, if it is of the same CCM on the same outfits."""
     mine, theirs = (r.config for r in (run, other))
     same = (mine.model.collocation, mine.data, mine.training.seed) == (
         theirs.model.collocation,

@@ -1,4 +1,4 @@
-"""OutfitGAN and generators that know no SAM, pix2pix's and pix2pixHD's, on the same outfits for the same steps."""
+"""OutfitGAN and generators without a SAM, pix2pix's and pix2pixHD's, on the same outfits for the same steps."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def facts_of(settings: Settings) -> dict[str, Any]:
 
 
 def apart(metric: str, one: Row, other: Row) -> str:
-    """Say in a sentence how two arms stand in one metric."""
+    """Return a sentence that compares two arms in one metric."""
     first, second = one.intervals[metric], other.intervals[metric]
     verdict = "the intervals overlap" if first.overlaps(second) else "the intervals do not overlap"
     return f"{metric}: {one.arm} {first}, {other.arm} {second}; {verdict}."

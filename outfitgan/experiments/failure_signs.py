@@ -34,7 +34,7 @@ def run(settings: Settings) -> None:
 
 
 def _sign(what: str, metric: str, before: Row, after: Row, direction: int) -> str:
-    """Say whether a metric moved in the direction of its sign beyond the seeds' intervals."""
+    """Return a sentence on whether a metric moved in the direction of its sign beyond the seeds' intervals."""
     one, other = before.intervals[metric], after.intervals[metric]
     moved = direction * (other.value - one.value) > 0
     verdict = "not seen" if not moved else "within the intervals" if one.overlaps(other) else "seen"

@@ -49,7 +49,7 @@ def _arms(config: Config) -> list[Arm]:
 
 
 def _differences(models: Sequence[ModelConfig]) -> str:
-    """Say the shared generators' grids, and the depths of their encoders where those differ as well."""
+    """Return a sentence on the shared generators' grids, and on their encoders' depths where those differ."""
     grid, coarser = (model.alignment_grid for model in models)
     depth, deeper = (model.generator.downsamples for model in models)
     said = f"The SAM's grid is {grid}x{grid}, the coarser one's {coarser}x{coarser}"
@@ -59,7 +59,7 @@ def _differences(models: Sequence[ModelConfig]) -> str:
 
 
 def _savings(names: Sequence[str], sizes: Sequence[int], times: Sequence[float]) -> list[str]:
-    """Say each arm's share of the first one's parameters and of its milliseconds an outfit."""
+    """Return a sentence on each arm's share of the first one's parameters and of its milliseconds an outfit."""
     return [
         f"{name}: {size / sizes[0]:.0%} of the parameters and {time / times[0]:.0%} of the time of {names[0]}; "
         f"{time:.1f} ms an outfit in torch, {times[0]:.1f} ms {names[0]}, in turns."

@@ -1,4 +1,4 @@
-"""pix2pix's U-Net (Isola et al. 2017): the mask generator, and a baseline that knows no SAM."""
+"""pix2pix's U-Net (Isola et al. 2017): the mask generator, and a baseline without a SAM."""
 
 from __future__ import annotations
 

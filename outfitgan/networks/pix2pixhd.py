@@ -1,4 +1,4 @@
-"""A baseline after pix2pixHD's global generator (Wang et al. 2018): it knows no SAM."""
+"""A baseline after pix2pixHD's global generator (Wang et al. 2018), without a SAM."""
 
 from __future__ import annotations
 

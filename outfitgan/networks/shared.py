@@ -125,6 +125,6 @@ def stacked(queries: Tensor, batch: int) -> Tensor:
 
 
 def unstacked(warped: Tensor, count: int) -> Tensor:
-    """Take targets apart again: (B, Cv, Tg, g) -> (BT, Cv, g, g)."""
+    """Separate the targets again: (B, Cv, Tg, g) -> (BT, Cv, g, g)."""
     batch, channels, rows, width = warped.shape
     return warped.reshape(batch, channels, count, rows // count, width).transpose(1, 2).flatten(0, 1)

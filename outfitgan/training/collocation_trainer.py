@@ -134,7 +134,7 @@ class CollocationTrainer:
         return pack("collocation", self.classifier) | pack_optimizer("optimizer", self.optimizer)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Load what `state` returned."""
         unpack("collocation", self.classifier, tensors)
         unpack_optimizer("optimizer", self.optimizer, tensors)
 

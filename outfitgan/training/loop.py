@@ -43,7 +43,7 @@ class Trainer(Protocol):
         """Return everything that a resumed training needs."""
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Load what `state` returned."""
 
 
 def train_loop(
@@ -108,7 +108,7 @@ def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
 
 
 def _agreed(accelerator: Accelerator, stopping: bool) -> bool:
-    """Return whether any process was asked to stop."""
+    """Return whether any process received a request to stop."""
     if accelerator.num_processes == 1:
         return stopping
     flag = torch.tensor(float(stopping), device=accelerator.device)

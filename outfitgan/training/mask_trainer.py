@@ -123,7 +123,7 @@ class MaskTrainer:
         return tensors | pack_optimizer("optimizer_d", self.optimizer_d)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Load what `state` returned."""
         unpack("mask_generator", self.generator, tensors)
         unpack("discriminator", self.discriminator, tensors)
         unpack_optimizer("optimizer_g", self.optimizer_g, tensors)

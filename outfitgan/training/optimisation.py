@@ -33,7 +33,7 @@ def descend(
     parts: Sequence[Batch],
     objective: Objective,
 ) -> dict[str, Tensor]:
-    """Take one step down the mean of `objective` over the parts; return the mean of each loss, detached."""
+    """Descend one step down the mean of `objective` over the parts; return the mean of each loss, detached."""
     optimizer.zero_grad()
     means: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):

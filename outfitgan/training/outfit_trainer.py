@@ -125,7 +125,7 @@ class OutfitTrainer:
         return tensors | pack_optimizer("optimizer_d", self.optimizer_d)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Load what `state` returned."""
         unpack("generator", self.generator, tensors)
         unpack("discriminator", self.discriminator, tensors)
         unpack("averaged", self.averaged, tensors)

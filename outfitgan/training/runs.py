@@ -114,7 +114,7 @@ class Run:
 
 
 def _checked_entry(entry: Any) -> dict[str, Any]:
-    """Return what the index says of one stage; raise ValueError unless its file lies in the folder of the index."""
+    """Return the index's entry of one stage; raise ValueError unless its file lies in the folder of the index."""
     file, step, digest = (entry[key] for key in _ENTRY)
     if not isinstance(file, str) or Path(file).name != file or Path(file).suffix != ".safetensors" or "\0" in file:
         raise ValueError(f"{file!r} is not the name of a .safetensors file")

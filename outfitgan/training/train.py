@@ -35,7 +35,7 @@ _SAMPLES = 4  # held-out outfits in each sample grid
 
 
 def train_run(run: Run, goes_on: str = SAME_COMMAND) -> None:
-    """Train `run` from wherever it stands to its last step; raise StoppedError, which says `goes_on`, after Ctrl-C."""
+    """Train `run` from wherever it stands to its last step; raise StoppedError, with `goes_on`, after Ctrl-C."""
     config = run.config
     # Loaded before the first step: missing weights are better heard of now than after the CCM's training.
     features = perceptual_features(config)
@@ -118,7 +118,7 @@ def _sampler(run: Run, trainer: OutfitTrainer) -> Callable[[int], None]:
 
 
 def chosen_config(preset: str | None, path: Path | None, changes: dict[str, Any]) -> Config:
-    """Return the preset (`small` if nothing is said) or the file's config with `changes` applied; see `override`."""
+    """Return the preset (`small` by default) or the file's config with `changes` applied; see `override`."""
     if preset and path:
         raise ConfigError("Give --preset or --config, not both.")
     return override(load_config(path) if path else load_preset(preset or "small"), changes)

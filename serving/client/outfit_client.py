@@ -97,7 +97,7 @@ class OutfitClient:
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (S, S, 1) each
         targets: Sequence[ItemKind],
     ) -> GeneratedOutfit:
-        """Make the items in `targets`; raise InputError if the server refuses, ServerError if it does not answer."""
+        """Generate the items in `targets`; raise InputError if the server refuses, ServerError without an answer."""
         batch = self.generate_batch(source[None], {kind: mask[None] for kind, mask in masks.items()}, targets)
         compatibility = None if batch.compatibility is None else float(batch.compatibility[0])
         return GeneratedOutfit({kind: images[0] for kind, images in batch.images.items()}, compatibility)
@@ -108,7 +108,7 @@ class OutfitClient:
         masks: Mapping[ItemKind, NDArray[np.uint8]],  # (B, S, S, 1) each
         targets: Sequence[ItemKind],
     ) -> GeneratedBatch:
-        """Make the items in `targets` for a batch; raises what `generate` raises."""
+        """Generate the items in `targets` for a batch; raises what `generate` raises."""
         answer = self._outfit("outfit", sources, masks, targets)
         score = answer.get("COMPATIBILITY")
         return GeneratedBatch({kind: answer[kind.name] for kind in targets}, None if score is None else score[:, 0])
@@ -116,7 +116,7 @@ class OutfitClient:
     def generate_encoded(
         self, source: bytes, masks: Mapping[ItemKind, bytes], targets: Sequence[ItemKind]
     ) -> GeneratedOutfit:
-        """Make the items in `targets` from image files; raises what `generate` raises."""
+        """Generate the items in `targets` from image files; raises what `generate` raises."""
         files = {kind: _file(data) for kind, data in masks.items()}
         answer = self._outfit("outfit_encoded", _file(source), files, targets)
         score = answer.get("COMPATIBILITY")
@@ -124,7 +124,7 @@ class OutfitClient:
         return GeneratedOutfit(images, None if score is None else float(score[0, 0]))
 
     def generate_from_source(self, source: bytes, targets: Sequence[ItemKind]) -> OutfitFromSource:
-        """Make the items in `targets` from one photo's file, in masks made for it; raises what `generate` raises."""
+        """Generate the items in `targets` from one photo, with generated masks; raises what `generate` raises."""
         outputs = [*self._outputs(targets), *(f"MASK_{kind.name}" for kind in targets)]
         answer = self._call(lambda: self._server.infer("outfit_from_source", {"SOURCE": _file(source)}, outputs))
         score = answer.get("COMPATIBILITY")

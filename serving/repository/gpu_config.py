@@ -84,7 +84,7 @@ def _warm_up(config: Any, contract: GraphContract, batch: int) -> None:
 
 
 def _place(config: Any, plans: Sequence[EngineManifest]) -> None:
-    """Say which plan is for which GPU, where there are several, and what the plans are of, for whoever looks."""
+    """Map each GPU to its plan, where there are several, and record what the plans were built with."""
     for plan in plans if len(plans) > 1 else ():
         config.cc_model_filenames[plan.device["compute_capability"]] = plan_file(plan, plans)
     config.parameters["tensorrt_version"].string_value = plans[0].versions["tensorrt"]

@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Ask the kernel for SIGINT on the parent's death, then become the program."""
+    """Request SIGINT from the kernel on the parent's death, then become the program."""
     parent, program = int(sys.argv[1]), sys.argv[2]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
     if os.getppid() != parent:  # it died before the request above

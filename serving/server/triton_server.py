@@ -187,7 +187,7 @@ class TritonServer:
 
 
 def failure_in(log: str) -> str:
-    """Return the line of a server's log that says why it stopped."""
+    """Return the line of a server's log with the reason why it stopped."""
     lines = log.splitlines()
     for pattern in _FAILURES:
         for line in lines:
@@ -236,7 +236,7 @@ def _answers(url: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to stop; kill it and its workers if it does not."""
+    """Interrupt the server; kill it and its workers if it does not."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +221,22 @@ def test_build_finds_what_it_built(cli: Cli, built: Path) -> None:
     answer = cli("build", "--run", built, "--runtime", "onnxruntime")
     assert answer.code == 0
     assert {path: path.stat().st_mtime_ns for path in (built / "engines").rglob("*")} == before
+
+
+def test_the_old_name_of_an_option_works_with_a_note(cli: Cli, built: Path) -> None:
+    answer = cli("build", "--run", built, "--target", "onnxruntime")
+    assert (answer.code, answer.err.splitlines()[0]) == (
+        0,
+        "note: --target is now called --runtime; the old name works for now.",
+    )
+    assert answer.out.startswith("Built 10 onnxruntime fp32 engines in ")
+
+
+def test_python_m_outfitgan_is_the_command_line() -> None:
+    command = [sys.executable, "-m", "outfitgan", "build", "--run", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: nowhere holds no run")
 
 
 def test_an_engine_that_was_not_built_is_asked_for(cli: Cli, built: Path, example: Path, tmp_path: Path) -> None:

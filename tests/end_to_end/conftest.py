@@ -80,6 +80,20 @@ def run(succeed: Verb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def int8_run(succeed: Verb, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run in another place, with INT8 engines besides the FP32 ones."""
+    folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("int8") / "run"))
+    before = {path.name: path.read_bytes() for path in folder.glob("graphs/*.fp32.*")}
+    printed = succeed("export", "--run", folder, "--precision", "int8", "--calibrate", 6).stdout
+    assert printed == f"Exported 7 graphs to {folder}/graphs, each within its tolerance of torch.\n"
+    assert {path.name: path.read_bytes() for path in folder.glob("graphs/*.fp32.*")} == before
+    for runtime in ("openvino", "onnxruntime"):
+        printed = succeed("build", "--run", folder, "--runtime", runtime, "--precision", "int8").stdout
+        assert printed == f"Built 7 {runtime} int8 engines in {folder}/engines.\n"
+    return folder
+
+
 @pytest.fixture
 def run_copy(run: Path, tmp_path: Path) -> Path:
     """The run in another place, for a test to change."""

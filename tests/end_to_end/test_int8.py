@@ -32,19 +32,6 @@ KINDS = targets_of(ItemKind.UPPER)
 BENCH = Path(__file__).parents[2] / "bench" / "run.py"
 
 
-@pytest.fixture(scope="module")
-def int8_run(succeed: Verb, run: Path) -> Path:
-    """The session's run with INT8 engines besides the FP32 ones; a count of outfits that the preset has."""
-    before = {path.name: path.read_bytes() for path in run.glob("graphs/*.fp32.*")}
-    said = succeed("export", "--run", run, "--precision", "int8", "--calibrate", 6).stdout
-    assert said == f"Exported 7 graphs to {run}/graphs, each within its tolerance of torch.\n"
-    assert {path.name: path.read_bytes() for path in run.glob("graphs/*.fp32.*")} == before
-    for runtime in ("openvino", "onnxruntime"):
-        said = succeed("build", "--run", run, "--runtime", runtime, "--precision", "int8").stdout
-        assert said == f"Built 7 {runtime} int8 engines in {run}/engines.\n"
-    return run
-
-
 def request(folder: Path) -> list[str]:
     masks = [part for kind in KINDS for part in ("--mask", f"{kind}={folder / f'{kind}_mask.png'}")]
     return ["--source", str(folder / "upper.png"), *masks]

@@ -251,3 +251,12 @@ def test_a_failure_half_way_leaves_nothing(run: RunFolder, edge: Edge, photo: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"box"}
     one = edge(*options, "--mask", f"bag={mask}")  # which is not scored: the engine is not opened
     assert one.code == 0, one.err
+
+
+def test_the_old_name_of_an_option_works_with_a_note(
+    run: RunFolder, edge: Edge, photo: Path, mask: Path, tmp_path: Path
+) -> None:
+    options = ["--source", photo, f"--mask=bag={mask}", "--output", tmp_path / "out"]
+    answer = edge("--engines", run.engines, "--target", "onnxruntime", *options)
+    assert answer.code == 0
+    assert answer.err.splitlines()[0] == "note: --target is now called --runtime; the old name works for now."

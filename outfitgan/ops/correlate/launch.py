@@ -29,7 +29,7 @@ def launch_correlate(
         values: (B, Cv, Hs, Ws).
         temperature: of the softmax, above 0.
         warped: (B, Cv, H, W), one step from each position to the next, as in both memory formats.
-        tiles: if nothing is said, the fastest on this GPU, found at the first call with a shape.
+        tiles: by default the fastest on this GPU, found at the first call with a shape.
 
     """
     # Strides that no single step between positions describes are copied away here: torch knows which.
@@ -109,7 +109,7 @@ def tuned(kernel: Any, candidates: Sequence[Tiles], bench: Callable[..., Any] | 
     Args:
         kernel: one of this project's, which has constants named `BLOCK_*`.
         candidates: at least one; one alone is taken untimed.
-        bench: what times a call, as `triton.autotune` takes it; its own if nothing is said.
+        bench: what times a call, as `triton.autotune` takes it; its own by default.
 
     """
     configs = [

@@ -40,7 +40,7 @@ def write_kernels(kernels: Sequence[CompiledKernel], folder: Path) -> str:
 
 
 def file_name(kernel: CompiledKernel) -> str:
-    """Return a name that tells kernels apart by all that was asked for, tiles excepted."""
+    """Return a name that differs for every request, tiles excepted."""
     widths = f"c{kernel.match_channels}-v{kernel.value_channels}"
     parts = ("correlate", kernel.dtype, widths, f"t{kernel.temperature:g}", kernel.layout, kernel.architecture)
     return "-".join(parts)

@@ -76,7 +76,7 @@ def obstacle(*tensors: Tensor) -> str | None:
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
-    """Return whether a gradient of one of the tensors may be asked for."""
+    """Return whether a gradient of one of the tensors may be needed."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
