@@ -186,9 +186,10 @@ def test_so_many_held_out_outfits_are_judged(count: int, kept: int) -> None:
         judge.measure(torch.zeros(kept + 1, 3, 3, 32, 32))
 
 
-def test_more_outfits_than_are_measured_at_a_time_keep_their_order() -> None:
+def test_more_outfits_than_are_measured_at_a_time_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items are worse outfit by outfit and kind by kind; the plain functions over all of them at once say the same."""
-    judge = Judge(small(data__count=37), Slots())
+    monkeypatch.setattr("outfitgan.evaluation.judge._CHUNK", 4)
+    judge = Judge(small(data__count=11), Slots())
     real, masks = real_items(judge), judge.outfits(slice(None)).masks_of(KINDS)
     worse = torch.linspace(0, 1, real.shape[0] * len(KINDS)).view(-1, len(KINDS), 1, 1, 1)
     made = (real + worse * torch.randn(real.shape, generator=torch.Generator().manual_seed(2))).clamp(-1, 1)
