@@ -1,1 +1,1 @@
-"""Latency and parity of every hop, as commands."""
+"""Latency, INT8 and the kernel, each measured by a command."""

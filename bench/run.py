@@ -1,6 +1,6 @@
 """Latency and parity of every way to run the generators: one table, one JSON.
 
-python bench/run.py                     the default width, untrained weights, in runs/bench
+python bench/run.py                     the default width, untrained weights, in runs/bench-<preset>
 python bench/run.py --run runs/demo     a run of yours
 """
 

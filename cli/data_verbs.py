@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import out, print_line
-from cli.shared_options import DataName, DataRoot, DataSeed, Size, data_changes
+from cli.shared_options import DataName, DataRoot, DataSeed, Size
 
 if TYPE_CHECKING:
     from outfitgan.config import DataConfig
@@ -53,4 +53,4 @@ def data_inspect(
 def _data_config(name: str | None, root: str | None) -> DataConfig:
     from outfitgan.config import load_preset, override
 
-    return override(load_preset("small"), data_changes(name, root)).data
+    return override(load_preset("small"), {"data.name": name, "data.root": root}).data

@@ -27,16 +27,11 @@ Precision = Annotated[str, typer.Option(help="fp32; int8; bf16 where the CPU com
 Threads = Annotated[int, typer.Option(min=0, help="Threads an engine; 0 takes every core.")]
 
 
-def data_changes(name: str | None, root: str | None) -> dict[str, Any]:
-    """Return what the options of a data set change of a config; None leaves a field as it is."""
-    return {"data.name": name, "data.root": absolute(root)}
-
-
 def config_changes(name: str | None, root: str | None, fields: Sequence[str] | None) -> dict[str, Any]:
-    """Return what the options of a data set and `--set` change of a config."""
+    """Return what the options of a data set and `--set` change of a config; None leaves a field as it is."""
     from outfitgan.config import parse_fields
 
-    return data_changes(name, root) | parse_fields(fields or [])
+    return {"data.name": name, "data.root": absolute(root)} | parse_fields(fields or [])
 
 
 def absolute(root: str | None) -> str | None:

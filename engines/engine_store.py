@@ -213,7 +213,7 @@ def _key(graph: ExportedGraph, runtime_name: str, precision: str, profile: Profi
     parts = {
         "graph": graph.sha256,
         "contract": graph.contract.to_json(),
-        "runtime": runtime_name,
+        "target": runtime_name,  # as in earlier versions, so that what they built is found
         "precision": precision,
         "profile": asdict(profile),
         "versions": runtime.versions(),

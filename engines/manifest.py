@@ -14,7 +14,7 @@ from outfitgan.files import atomic_write, sha256_of
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-"""1 called the runtime `target`."""
+"""In format 1, which is read too, the runtime was called `target`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EngineManifest:
     contract: GraphContract
     graph_sha256: str
     runtime: str  # onnxruntime, openvino, tensorrt, ...
-    precision: str  # fp32, bf16, fp16
+    precision: str  # fp32, bf16, fp16, int8
     files: dict[str, str]  # file name -> SHA-256
     versions: dict[str, str]
     device: dict[str, str]  # name; compute_capability and driver on a GPU
@@ -51,9 +51,10 @@ class EngineManifest:
     def from_json(cls, data: dict[str, Any]) -> EngineManifest:
         """Rebuild a manifest from `to_json`; raise EngineError if it has another format."""
         try:
-            if data["format"] != FORMAT:
+            if data["format"] not in (1, FORMAT):
                 raise EngineError(f"The engine's manifest has format {data['format']}, not {FORMAT}; build it again.")
-            fields = {name: value for name, value in data.items() if name != "format"}
+            names = {"target": "runtime"} if data["format"] == 1 else {}
+            fields = {names.get(name, name): value for name, value in data.items() if name != "format"}
             _check_types(fields)
             fields["contract"] = GraphContract.from_json(fields["contract"])
             fields["profile"] = Profile(**fields["profile"])

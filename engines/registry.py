@@ -21,8 +21,6 @@ RUNTIMES: dict[str, str] = {
 }
 """Runtime -> the module and the class that build and open its engines; imported when it is first used."""
 
-_CPU_RUNTIMES = ("onnxruntime", "openvino")
-
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
@@ -30,7 +28,6 @@ def load_runtime(name: str) -> Runtime:
     """Return a runtime; raise EngineError if there is none of this name or its packages are missing."""
     if name not in RUNTIMES:
         raise EngineError(f"There is no runtime '{name}'; choose from {', '.join(RUNTIMES)}.")
-    extra = "cpu" if name in _CPU_RUNTIMES else "gpu"
     module, _, class_name = RUNTIMES[name].partition(":")
     runtime: Runtime = getattr(import_module(module), class_name)()
     try:
@@ -38,7 +35,7 @@ def load_runtime(name: str) -> Runtime:
     except ModuleNotFoundError as error:
         raise EngineError(
             f"The runtime {name} needs the package {error.name}, which is not installed; "
-            f"pip install 'outfitgan[{extra}]'."
+            f"pip install 'outfitgan[{runtime.extra}]'."
         ) from error
     except ImportError as error:  # the package is there, and a library that it needs is not
         raise EngineError(f"The runtime {name} does not load ({error}); put it on the library path.") from error

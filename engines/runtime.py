@@ -20,6 +20,8 @@ class Runtime(ABC):
     """One way to run graphs, as OpenVINO on a CPU or TensorRT on a GPU."""
 
     name: ClassVar[str]
+    extra: ClassVar[str]
+    """The extra of this project that installs what it needs."""
     graph_precisions: ClassVar[Mapping[str, str]]
     """Precision of an engine -> that of the graph it is built from."""
 

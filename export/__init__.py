@@ -1,1 +1,1 @@
-"""torch to ONNX: which graphs a run has, how each is exported, and its parity against torch."""
+"""torch to ONNX: each graph of a run exported, rounded to INT8 where asked, and its parity with torch."""

@@ -11,6 +11,7 @@ from typing import Any
 from outfitgan.contracts import GraphContract
 from outfitgan.errors import GraphError
 from outfitgan.files import atomic_write, sha256_of
+from outfitgan.model_graphs import GENERATOR
 
 BASES = {"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "int8-fp16": "fp16"}
 """Precision of a graph -> that of what it does not round to INT8; bf16 is an engine's way to run an FP32 graph."""
@@ -62,7 +63,7 @@ def exported_precision(name: str, precision: str) -> str:
     The SAM's graphs and the CCM are small, and their outputs are figures rather than pictures; a generator contains a
     SAM of its own.
     """
-    return precision if name.startswith("generator_") else BASES[precision]
+    return precision if name.startswith(GENERATOR) else BASES[precision]
 
 
 def graph_path(folder: Path, name: str, precision: str) -> Path:

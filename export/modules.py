@@ -10,6 +10,7 @@ from torch import nn
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
 from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.items import ItemKind
+from outfitgan.model_graphs import COLLOCATION, OUTFIT_GENERATOR, alignment_name, generator_name, mask_generator_name
 from outfitgan.networks.architectures import OutfitGenerator, alignments_of
 from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.pix2pix import MaskGenerator
@@ -21,16 +22,16 @@ def run_modules(
 ) -> dict[str, nn.Module]:
     """Return a boundary module for each graph of a run; `mask_generators` may be empty."""
     modules = generator_modules(generator)
-    modules |= {f"alignment_{kind}": AlignmentGraph(module) for kind, module in alignments_of(generator).items()}
-    modules["collocation"] = CollocationGraph(collocation)
-    return modules | {f"mask_generator_{kind}": MaskGraph(network) for kind, network in mask_generators.items()}
+    modules |= {alignment_name(kind): AlignmentGraph(module) for kind, module in alignments_of(generator).items()}
+    modules[COLLOCATION] = CollocationGraph(collocation)
+    return modules | {mask_generator_name(kind): MaskGraph(network) for kind, network in mask_generators.items()}
 
 
 def generator_modules(generator: OutfitGenerator) -> dict[str, nn.Module]:
     """Return a boundary module for each graph that makes items; `item_graphs` has what each takes."""
     if isinstance(generator, SharedGenerator):
-        return {"generator_outfit": OutfitGraph(generator)}
-    return {f"generator_{kind}": GeneratorGraph(generator.items[kind]) for kind in generator.targets}
+        return {OUTFIT_GENERATOR: OutfitGraph(generator)}
+    return {generator_name(kind): GeneratorGraph(generator.items[kind]) for kind in generator.targets}
 
 
 def run_module(module: nn.Module, contract: GraphContract, feeds: Arrays) -> Arrays:

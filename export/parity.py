@@ -162,8 +162,10 @@ def _compare(
 
 
 def psnr(reference: NDArray[Any], actual: NDArray[Any], peak: float = 255) -> float:
-    """Return the peak signal-to-noise ratio in dB; IDENTICAL_DB if the arrays are equal."""
-    return _psnr(np.abs(reference.astype(np.float64) - actual), peak)
+    """Return the peak signal-to-noise ratio in dB: IDENTICAL_DB of equal arrays, its negative of ones not finite."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity is not finite, as is said below
+        difference = np.abs(reference.astype(np.float64) - actual)
+    return _psnr(difference, max(peak, 1e-12)) if np.isfinite(difference).all() else -IDENTICAL_DB
 
 
 def _psnr(difference: NDArray[np.float64], ceiling: float) -> float:

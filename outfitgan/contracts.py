@@ -1,4 +1,4 @@
-"""What a graph takes and gives: plain data, so that an edge box reads it without torch or onnx."""
+"""A graph's inputs and outputs: plain data, so that an edge box reads it without torch or onnx."""
 
 from __future__ import annotations
 

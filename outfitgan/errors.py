@@ -30,7 +30,7 @@ class EngineError(OutfitError):
 
 
 class UnsupportedError(EngineError):
-    """A target or precision that this machine cannot run, though another could."""
+    """A runtime or precision that this machine cannot run, though another could."""
 
 
 class ServerError(OutfitError):

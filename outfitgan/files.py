@@ -40,7 +40,7 @@ def partial_file(path: Path) -> Iterator[Path]:
 def partial_folder(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` on success and is removed on failure.
 
-    `keep` is asked once the new folder is complete: if it says yes, what lies at `path` by then stays.
+    `keep` is called once the new folder is complete: if it returns True, what lies at `path` by then stays.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path))

@@ -16,6 +16,12 @@ from outfitgan.items import COLLOCATION_ORDER, ItemKind
 if TYPE_CHECKING:
     from outfitgan.config import ModelConfig  # the rest is read on an edge box, which has no pydantic
 
+GENERATOR, ALIGNMENT, MASK_GENERATOR = "generator_", "alignment_", "mask_generator_"
+"""How the names of graphs begin that there are several of; an item's kind follows."""
+
+OUTFIT_GENERATOR, COLLOCATION = f"{GENERATOR}outfit", "collocation"
+"""The names of the graphs of one generator for all kinds, and of the CCM."""
+
 _WITHOUT_SAM = ("pix2pix", "pix2pixhd")  # architectures; of the others the ablation has none either
 
 
@@ -46,6 +52,21 @@ def mask_spec(name: str, size: int) -> TensorSpec:
     return TensorSpec(name, "uint8", (size, size, 1), 0, 255)
 
 
+def generator_name(kind: ItemKind) -> str:
+    """Return the name of the graph that generates items of `kind` alone."""
+    return f"{GENERATOR}{kind}"
+
+
+def alignment_name(kind: ItemKind) -> str:
+    """Return the name of the graph of the SAM of `kind`."""
+    return f"{ALIGNMENT}{kind}"
+
+
+def mask_generator_name(kind: ItemKind) -> str:
+    """Return the name of the graph that generates reference masks of `kind`."""
+    return f"{MASK_GENERATOR}{kind}"
+
+
 def mask_name(kind: ItemKind) -> str:
     """Return what the reference mask of `kind` is called where a tensor's name has to say its kind."""
     return f"MASK_{kind.name}"
@@ -66,7 +87,7 @@ def generator_contract(kind: ItemKind, model: ModelConfig) -> GraphContract:
     """Return the contract of the generator of `kind`."""
     size = model.image_size
     inputs = (image_spec("SOURCE", size), mask_spec("MASK", size))
-    return GraphContract(f"generator_{kind}", inputs, (image_spec("IMAGE", size),))
+    return GraphContract(generator_name(kind), inputs, (image_spec("IMAGE", size),))
 
 
 def outfit_contract(model: ModelConfig) -> GraphContract:
@@ -74,7 +95,7 @@ def outfit_contract(model: ModelConfig) -> GraphContract:
     size = model.image_size
     masks = [mask_spec(mask_name(kind), size) for kind in model.targets]
     images = tuple(image_spec(kind.name, size) for kind in model.targets)
-    return GraphContract("generator_outfit", (image_spec("SOURCE", size), *masks), images)
+    return GraphContract(OUTFIT_GENERATOR, (image_spec("SOURCE", size), *masks), images)
 
 
 def alignment_contract(kind: ItemKind, model: ModelConfig) -> GraphContract:
@@ -86,19 +107,19 @@ def alignment_contract(kind: ItemKind, model: ModelConfig) -> GraphContract:
         TensorSpec("MATCH", "int32", (grid, grid, 2), 0, grid - 1),
         TensorSpec("WEIGHT", "float32", (grid, grid), 0, 1),
     )
-    return GraphContract(f"alignment_{kind}", (image_spec("SOURCE", size), mask_spec("MASK", size)), outputs)
+    return GraphContract(alignment_name(kind), (image_spec("SOURCE", size), mask_spec("MASK", size)), outputs)
 
 
 def collocation_contract(model: ModelConfig) -> GraphContract:
     """Return the contract of the CCM: one image per kind, in collocation order, to a compatibility in [0, 1]."""
     inputs = tuple(image_spec(kind.name, model.image_size) for kind in COLLOCATION_ORDER)
-    return GraphContract("collocation", inputs, (TensorSpec("COMPATIBILITY", "float32", (1,), 0, 1),))
+    return GraphContract(COLLOCATION, inputs, (TensorSpec("COMPATIBILITY", "float32", (1,), 0, 1),))
 
 
 def mask_generator_contract(kind: ItemKind, model: ModelConfig) -> GraphContract:
     """Return the contract of the mask generator of `kind`: a soft silhouette, garment from 128 on."""
     size = model.image_size
-    return GraphContract(f"mask_generator_{kind}", (image_spec("SOURCE", size),), (mask_spec("MASK", size),))
+    return GraphContract(mask_generator_name(kind), (image_spec("SOURCE", size),), (mask_spec("MASK", size),))
 
 
 def run_contracts(model: ModelConfig) -> dict[str, GraphContract]:

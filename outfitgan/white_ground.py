@@ -1,7 +1,7 @@
 """The white ground that items lie on: from which level on a pixel counts as ground, for every reader of pictures.
 
 Levels are of a pixel's darkest channel, 0 to 255. There is more than one because pictures differ: photographs have
-JPEG's noise on their ground, generated items have none, and a picture that shows nothing has none at all.
+JPEG's noise on their ground, and generated items do not.
 """
 
 from __future__ import annotations

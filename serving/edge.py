@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m serving.edge", description="Make the rest of an outfit from one garment.")
+    parser = _Parser(prog="python -m serving.edge", description="Generate the rest of an outfit from one garment.")
     parser.add_argument("--engines", type=Path, required=True, help="a run's engines folder, or a copy of it")
     parser.add_argument("--source", type=Path, required=True, help="a picture of the garment you have")
     parser.add_argument("--output", type=Path, required=True, help="folder for the outfit's pictures")

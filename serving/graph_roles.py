@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from outfitgan.contracts import GraphContract
 from outfitgan.errors import GraphError
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from outfitgan.model_graphs import ItemGraph
+from outfitgan.model_graphs import ALIGNMENT, COLLOCATION, GENERATOR, MASK_GENERATOR, ItemGraph
 
-_GENERATOR, _ALIGNMENT, _MASK_GENERATOR, _COLLOCATION = "generator_", "alignment_", "mask_generator_", "collocation"
 _MASK = "MASK"
 
 
@@ -32,22 +31,22 @@ def roles_of(contracts: Mapping[str, GraphContract]) -> Roles:
         GraphError: if they are no whole run, or are of different image sizes.
 
     """
-    item_graphs = tuple(_item_graph(contract) for name, contract in contracts.items() if name.startswith(_GENERATOR))
+    item_graphs = tuple(_item_graph(contract) for name, contract in contracts.items() if name.startswith(GENERATOR))
     made = {kind for graph in item_graphs for kind in graph.images.values()}
     targets = tuple(kind for kind in COLLOCATION_ORDER if kind in made)
-    if _COLLOCATION not in contracts or len(targets) != len(COLLOCATION_ORDER) - 1:
+    if COLLOCATION not in contracts or len(targets) != len(COLLOCATION_ORDER) - 1:
         found = ", ".join(sorted(contracts)) or "none"
         raise GraphError(f"These graphs are no whole run ({found}): export and build every graph of the run.")
-    named = {f"{role}{kind}" for role in (_ALIGNMENT, _MASK_GENERATOR) for kind in targets}
-    if unknown := sorted(set(contracts) - {_COLLOCATION, *named, *(graph.contract.name for graph in item_graphs)}):
+    named = {f"{role}{kind}" for role in (ALIGNMENT, MASK_GENERATOR) for kind in targets}
+    if unknown := sorted(set(contracts) - {COLLOCATION, *named, *(graph.contract.name for graph in item_graphs)}):
         makes = ", ".join(targets)
         raise GraphError(f"{', '.join(unknown)} is no graph of a run that makes {makes}: keep one run's alone.")
-    aligned, masked = (_all_or_none(role, targets, contracts) for role in (_ALIGNMENT, _MASK_GENERATOR))
+    aligned, masked = (_all_or_none(role, targets, contracts) for role in (ALIGNMENT, MASK_GENERATOR))
     return Roles(_image_size(contracts), item_graphs, targets, aligned, masked)
 
 
 def _item_graph(contract: GraphContract) -> ItemGraph:
-    kind = contract.name.removeprefix(_GENERATOR)
+    kind = contract.name.removeprefix(GENERATOR)
     mask_inputs = [spec.name for spec in contract.inputs if spec.name != "SOURCE"]
     masks = {name: _kind(name.removeprefix(f"{_MASK}_"), _MASK, kind) for name in mask_inputs}
     images = {spec.name: _kind(spec.name, "IMAGE", kind) for spec in contract.outputs}

@@ -18,7 +18,7 @@ from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.errors import InputError
 from outfitgan.generated_outfit import GeneratedOutfit
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from outfitgan.model_graphs import mask_name
+from outfitgan.model_graphs import COLLOCATION, alignment_name, mask_generator_name, mask_name
 from serving.graph_roles import roles_of
 from serving.models.steps import finish, prepare, score
 
@@ -52,8 +52,8 @@ class OutfitPipeline:
     def open(self, targets: Collection[ItemKind]) -> None:
         """Open the engines that generating and aligning `targets` needs; otherwise each is opened when first needed."""
         made = [graph.contract.name for graph in self._roles.item_graphs if {*graph.images.values()} & {*targets}]
-        aligned = [f"alignment_{kind}" for kind in self.aligned_kinds() if kind in targets]
-        scored = ["collocation"] if set(targets) == set(self.targets()) else []
+        aligned = [alignment_name(kind) for kind in self.aligned_kinds() if kind in targets]
+        scored = [COLLOCATION] if set(targets) == set(self.targets()) else []
         for name in (*made, *aligned, *scored):
             self._engine(name)
 
@@ -97,12 +97,12 @@ class OutfitPipeline:
         self, kind: ItemKind, source: NDArray[np.uint8], mask: NDArray[np.uint8]
     ) -> dict[str, NDArray[np.generic]]:
         """Return WARPED, MATCH and WEIGHT of the SAM of `kind` for one source (S, S, 3) and mask (S, S, 1)."""
-        found = self._engine(f"alignment_{kind}").run({"SOURCE": source[None], "MASK": mask[None]})
+        found = self._engine(alignment_name(kind)).run({"SOURCE": source[None], "MASK": mask[None]})
         return {name: array[0] for name, array in found.items()}
 
     def soft_mask(self, kind: ItemKind, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the silhouette (S, S, 1) that the mask generator of `kind` makes of one source (S, S, 3)."""
-        made: NDArray[np.uint8] = self._engine(f"mask_generator_{kind}").run({"SOURCE": source[None]})["MASK"][0]
+        made: NDArray[np.uint8] = self._engine(mask_generator_name(kind)).run({"SOURCE": source[None]})["MASK"][0]
         return made
 
     def _items(self, ready: Arrays, targets: Collection[ItemKind]) -> dict[ItemKind, NDArray[np.uint8]]:
@@ -120,7 +120,7 @@ class OutfitPipeline:
 
     def _compatibility(self, ready: Arrays, images: Mapping[ItemKind, NDArray[np.uint8]]) -> float:
         outfit = {kind.name: images.get(kind, ready["SOURCE"]) for kind in COLLOCATION_ORDER}
-        scored = self._engine("collocation").run(outfit)
+        scored = self._engine(COLLOCATION).run(outfit)
         masks = {name: mask for name, mask in ready.items() if name.startswith("MASK_")}
         return float(score(scored | masks)["COMPATIBILITY"][0, 0])
 

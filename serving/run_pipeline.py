@@ -21,7 +21,7 @@ def exported_graphs(run: RunFolder, precision: str = "fp32") -> dict[str, Export
 
 def engine_graphs(run: RunFolder, runtime: str, precision: str) -> dict[str, ExportedGraph]:
     """Return the graphs that a run's engines are built from; raises what `exported_graphs` and `load_runtime` raise."""
-    run.config()  # an unknown run is said before a missing package
+    run.config()  # an unknown run is reported before a missing package
     return exported_graphs(run, graph_precision(runtime, precision))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from xdist.scheduler import LoadScopeScheduling
 
 LONGEST = ("end_to_end", "export", "tests/docs/test_readme_commands.py", "engines", "training", "serving")
 """Groups that take longest, in this order, so that no process is left alone with one at the end."""
@@ -19,16 +18,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Of several processes (`--dist loadscope`) give each whole folders."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes (`--dist loadscope`) give each whole folders.
+
+    Runs, exports, engines and servers that a folder's tests share are then made once.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
     return FolderScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
-
-
-class FolderScheduling(LoadScopeScheduling):
-    """Keeps a folder's tests in one process: runs, exports, engines and servers that they share are made once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
 
 
 def group_of(nodeid: str) -> str:

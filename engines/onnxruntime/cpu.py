@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.engine import Engine
 from engines.host import cpu_name, require_graph
 from engines.manifest import EngineManifest
-from engines.runtime import Runtime
+from engines.onnxruntime.onnxruntime_engine import MODEL, OnnxruntimeEngine, OnnxruntimeRuntime
 from engines.settings import BuildSettings
-from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from export.exported import ExportedGraph
 
-_MODEL = "model.onnx"
 _PROVIDER = "CPUExecutionProvider"
-_OF_SHAPES = frozenset(
-    {"Add", "Cast", "Div", "Mul", "Sub"}
-    | {"Concat", "ConstantOfShape", "Gather", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Unsqueeze"}
-)
-"""What shapes are computed with; the CPU may do that for a GPU."""
 
 
-class OnnxruntimeCpu(Runtime):
+class OnnxruntimeCpu(OnnxruntimeRuntime):
     """ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
+    extra = "cpu"
     graph_precisions: ClassVar = {"fp32": "fp32", "int8": "int8"}
-
-    def versions(self) -> dict[str, str]:
-        """Return the version of what builds and runs the engine."""
-        import onnxruntime
-
-        return {"onnxruntime": onnxruntime.__version__}
 
     def device(self) -> dict[str, str]:
         """Return the processor's name."""
@@ -51,78 +36,16 @@ class OnnxruntimeCpu(Runtime):
         if precision not in self.graph_precisions:
             raise EngineError(f"onnxruntime's CPU provider computes in fp32 and int8, not {precision}; use fp32.")
         if precision == "fp32":
-            shutil.copyfile(graph.path, folder / _MODEL)
+            shutil.copyfile(graph.path, folder / MODEL)
             return {}
         import onnx
 
         from engines.onnxruntime.int8 import check_int8, with_integer_convolutions
 
-        onnx.save(with_integer_convolutions(onnx.load(graph.path)), folder / _MODEL)
-        check_int8(folder / _MODEL, graph.name)
+        onnx.save(with_integer_convolutions(onnx.load(graph.path)), folder / MODEL)
+        check_int8(folder / MODEL, graph.name)
         return {}
 
     def open(self, folder: Path, manifest: EngineManifest, threads: int) -> Engine:
         """Load the engine with `threads` threads (0: one a core)."""
-        return OnnxruntimeEngine(folder / _MODEL, manifest, threads, _PROVIDER, {})
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return the options of an engine's session with `threads` threads (0: one a core)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # A CPU without VNNI adds pairs of UINT8 x INT8 products in 16 bits, which overflow: onnxruntime then multiplies
-    # UINT8 x UINT8, exactly. With VNNI it changes nothing.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-class OnnxruntimeEngine(Engine):
-    """An onnxruntime session whose provider is checked, not hoped for."""
-
-    def __init__(
-        self,
-        model: Path,  # the ONNX file
-        manifest: EngineManifest,  # of the engine that it belongs to
-        threads: int,  # 0: one a core
-        provider: str,  # onnxruntime's name of what computes
-        settings: Mapping[str, str],  # of the provider
-    ) -> None:
-        import onnxruntime
-
-        super().__init__(manifest)
-        options = session_options(threads)
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=[(provider, dict(settings))])
-        self._session.disable_fallback()
-        # A provider whose libraries are missing gives way to the CPU's with a line in the log.
-        if (found := self._session.get_providers()[0]) != provider:
-            raise EngineError(
-                f"onnxruntime runs {manifest.contract.name} on {found}, not on {provider}, which does not load; "
-                "install what its log asks for, or take the runtime onnxruntime."
-            )
-        if strays := ", ".join(_strays(self._session, provider)):
-            raise EngineError(
-                f"onnxruntime runs {strays} of {manifest.contract.name} on another provider than {provider}, "
-                "which has no kernel for that; take another version of onnxruntime, or another runtime."
-            )
-        self._outputs = [spec.name for spec in manifest.contract.outputs]
-
-    def _infer(self, feeds: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
-
-    def _release(self) -> None:
-        del self._session
-
-
-def _strays(session: onnxruntime.InferenceSession, provider: str) -> list[str]:
-    """Return the kinds of node that compute elsewhere than on `provider`: a session may be its in name only.
-
-    Ours: `session.disable_cpu_ep_fallback` would not do, since it also refuses the arithmetic on shapes that every
-    graph with a dynamic batch has, and that the providers for GPUs leave to the CPU by choice.
-    """
-    placed = session.get_provider_graph_assignment_info()
-    elsewhere = {node.op_type for part in placed if part.ep_name != provider for node in part.get_nodes()}
-    return sorted(elsewhere - _OF_SHAPES)
+        return OnnxruntimeEngine(folder / MODEL, manifest, threads, _PROVIDER, {})

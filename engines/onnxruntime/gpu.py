@@ -13,30 +13,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.engine import Engine
 from engines.manifest import EngineManifest
-from engines.onnxruntime.cpu import OnnxruntimeEngine
+from engines.onnxruntime.onnxruntime_engine import MODEL, OnnxruntimeEngine, OnnxruntimeRuntime
 from engines.plan.cuda import gpu
-from engines.runtime import Runtime
 from engines.settings import BuildSettings
 from outfitgan.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from export.exported import ExportedGraph
 
-_MODEL = "model.onnx"
 
-
-class _OnnxruntimeGpu(Runtime):
+class _OnnxruntimeGpu(OnnxruntimeRuntime):
     """One provider as a runtime."""
 
+    extra = "gpu"
     graph_precisions: ClassVar = {"fp32": "fp32", "fp16": "fp16"}
     provider: ClassVar[str]
     settings: ClassVar[Mapping[str, Mapping[str, str]]]  # of the provider, by precision
-
-    def versions(self) -> dict[str, str]:
-        """Return the version of what builds and runs the engine."""
-        import onnxruntime
-
-        return {"onnxruntime": onnxruntime.__version__}
 
     def device(self) -> dict[str, str]:
         """Return the first GPU's name and compute capability, and its driver's CUDA version."""
@@ -50,13 +42,13 @@ class _OnnxruntimeGpu(Runtime):
                 f"{self.name} runs {graph.name} in the precision of its graph, {graph.precision}, not in {precision}; "
                 "use that."
             )
-        shutil.copyfile(graph.path, folder / _MODEL)
+        shutil.copyfile(graph.path, folder / MODEL)
         return {}
 
     def open(self, folder: Path, manifest: EngineManifest, threads: int) -> Engine:
         """Load the engine; raise EngineError if it would run elsewhere than on the provider."""
         self._require_provider()
-        return OnnxruntimeEngine(folder / _MODEL, manifest, threads, self.provider, self.settings[manifest.precision])
+        return OnnxruntimeEngine(folder / MODEL, manifest, threads, self.provider, self.settings[manifest.precision])
 
     def _require_provider(self) -> None:
         import onnxruntime

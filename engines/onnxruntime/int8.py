@@ -18,6 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from engines.onnxruntime.onnxruntime_engine import session_options
 from export.correlate_function import correlate_nodes
 from export.qdq import OUTPUT_RANGES, Int8Convolution, check_quantised, drop_unread
 from outfitgan.errors import EngineError, UnsupportedError
@@ -60,7 +61,7 @@ def with_integer_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
 def check_int8(path: Path, name: str) -> None:
     """Raise EngineError if onnxruntime makes anything else of a file's QLinearConv nodes; `name` is the graph's."""
     with tempfile.TemporaryDirectory() as scratch:
-        options = onnxruntime.SessionOptions()
+        options = session_options(0)
         options.optimized_model_filepath = str(Path(scratch) / "optimised.onnx")
         options.log_severity_level = 3  # it warns that what it writes is for this CPU alone
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -42,6 +42,7 @@ class OpenvinoCpu(Runtime):
     """OpenVINO's CPU plugin."""
 
     name = "openvino"
+    extra = "cpu"
     graph_precisions: ClassVar = {"fp32": "fp32", "bf16": "fp32", "int8": "int8"}
 
     def versions(self) -> dict[str, str]:

@@ -1,1 +1,5 @@
-"""Running a plan, whichever TensorRT built it: the GPU, the library's log, execution contexts, the engine."""
+"""What any plan of TensorRT's needs: the library's log and progress, the GPU, execution contexts, the engine.
+
+`engines.tensorrt` builds plans for this engine; a further TensorRT shares this folder and has one of
+its own for its build.
+"""

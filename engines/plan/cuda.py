@@ -20,7 +20,7 @@ def cuda_driver() -> ModuleType:
     except ModuleNotFoundError as error:
         raise EngineError(f"TensorRT engines need the package {error.name}; pip install 'outfitgan[gpu]'.") from error
     except ImportError as error:  # PyCUDA is there and libcuda.so.1 is not
-        raise EngineError(f"There is no NVIDIA driver here ({error}); install one, or take a CPU target.") from error
+        raise EngineError(f"There is no NVIDIA driver here ({error}); install one, or take a CPU runtime.") from error
     try:
         pycuda.driver.init()
         count = pycuda.driver.Device.count()

@@ -46,7 +46,7 @@ def architectures(compute_capability: str, hardware: str) -> tuple[str, ...]:
     if int(compute_capability.partition(".")[0]) < 8:
         raise EngineError(
             f"The correlation kernel needs compute capability 8.0 or newer (Ampere), not {compute_capability}; "
-            "take another GPU, or a CPU target."
+            "take another GPU, or a CPU runtime."
         )
     own = _OWN.get(compute_capability)
     return (PORTABLE,) if own is None or hardware == "ampere_plus" else (PORTABLE, own)

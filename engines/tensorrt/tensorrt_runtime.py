@@ -43,6 +43,7 @@ class TensorrtRuntime(RefittingRuntime):
     """TensorRT on the first NVIDIA GPU."""
 
     name = "tensorrt"
+    extra = "gpu"
     graph_precisions: ClassVar = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"}
     """Precision is a property of the graph: TensorRT 11 has no other."""
 

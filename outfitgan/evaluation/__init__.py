@@ -1,1 +1,1 @@
-"""Metrics, experiments and pictures."""
+"""Metrics of a run on held-out outfits, with their intervals and pictures."""

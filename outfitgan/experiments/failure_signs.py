@@ -19,7 +19,7 @@ _SIGNS = ("border spots", "sharpness ratio", "texture diversity ratio", "distanc
 
 
 def run(settings: Settings) -> None:
-    """Train every arm over every seed and say which sign each shows."""
+    """Train every arm over every seed and report which sign each shows."""
     outcomes = compare(_ARMS, settings)
     rows = rows_of(outcomes, _SIGNS)
     default, without, smooth, noisy = rows

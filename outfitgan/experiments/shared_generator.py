@@ -52,10 +52,12 @@ def _differences(models: Sequence[ModelConfig]) -> str:
     """Return a sentence on the shared generators' grids, and on their encoders' depths where those differ."""
     grid, coarser = (model.alignment_grid for model in models)
     depth, deeper = (model.generator.downsamples for model in models)
-    said = f"The SAM's grid is {grid}x{grid}, the coarser one's {coarser}x{coarser}"
+    sentence = f"The SAM's grid is {grid}x{grid}, the coarser one's {coarser}x{coarser}"
     if depth != deeper:
-        said += f", whose encoder and decoder had to be one level deeper ({deeper}, not {depth}), hence its parameters"
-    return f"{said}."
+        sentence += (
+            f", whose encoder and decoder had to be one level deeper ({deeper}, not {depth}), hence its parameters"
+        )
+    return f"{sentence}."
 
 
 def _savings(names: Sequence[str], sizes: Sequence[int], times: Sequence[float]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The networks, one file each; they import nothing of the other packages."""
+"""The networks, one file each, over `outfitgan.ops`."""

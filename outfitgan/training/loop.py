@@ -12,7 +12,8 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Column
 from torch import Tensor
 
@@ -50,7 +51,7 @@ def train_loop(
     run: Run,
     trainer: Trainer,
     steps: int,
-    progress: Progress,
+    progress: Bar,
     accelerator: Accelerator,
     on_step: Callable[[int], None] | None = None,
     goes_on: str = SAME_COMMAND,  # what a person does after Ctrl-C
@@ -115,9 +116,9 @@ def _agreed(accelerator: Accelerator, stopping: bool) -> bool:
     return bool(accelerator.reduce(flag, reduction="sum").item())
 
 
-def training_progress(accelerator: Accelerator) -> Progress:
+def training_progress(accelerator: Accelerator) -> Bar:
     """Return the progress bar of a training, which the first process alone shows."""
-    return Progress(
+    return Bar(
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),

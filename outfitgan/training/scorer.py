@@ -1,4 +1,4 @@
-"""The scorer of FCTS: a Bi-LSTM without part in the generators' training, trained apart from the CCM that taught them.
+"""The scorer of FCTS: a Bi-LSTM that takes no part in training the generators, apart from their CCM.
 
 Ours: the paper does not say which model computes its Fashion Compatibility Test Score. This one reads the same training
 outfits as the CCM with another seed, its own weights and the next-item objective (Han et al. 2017).

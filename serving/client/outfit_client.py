@@ -16,6 +16,7 @@ from outfitgan.contracts import Arrays
 from outfitgan.errors import InputError, OutfitError, ServerError
 from outfitgan.generated_outfit import GeneratedBatch, GeneratedOutfit, OutfitFromSource
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
+from outfitgan.model_graphs import alignment_name, mask_generator_name
 from serving.client.protocols import PROTOCOLS, Transport
 
 _WRAPPING = re.compile(r"^(\[[^\]]*\] )?(in ensemble '[^']*', )*")
@@ -135,7 +136,7 @@ class OutfitClient:
     def soft_mask(self, kind: ItemKind, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the silhouette (S, S, 1) that the mask generator of `kind` makes of one source (S, S, 3)."""
         inputs = {"SOURCE": source[None]}
-        answer = self._call(lambda: self._server.infer(f"mask_generator_{kind}", inputs, ["MASK"]))
+        answer = self._call(lambda: self._server.infer(mask_generator_name(kind), inputs, ["MASK"]))
         made: NDArray[np.uint8] = answer["MASK"][0]
         return made
 
@@ -145,7 +146,7 @@ class OutfitClient:
         """Return WARPED, MATCH and WEIGHT of the SAM of `kind` for one source (S, S, 3) and mask (S, S, 1)."""
         inputs = {"SOURCE": source[None], "MASK": mask[None]}
         outputs = ("WARPED", "MATCH", "WEIGHT")
-        answer = self._call(lambda: self._server.infer(f"alignment_{kind}", inputs, outputs))
+        answer = self._call(lambda: self._server.infer(alignment_name(kind), inputs, outputs))
         return {name: array[0] for name, array in answer.items()}
 
     def _outfit(

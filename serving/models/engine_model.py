@@ -14,19 +14,19 @@ from engines.registry import open_engine
 from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError, InputError
 from serving.models.step_model import refusal, response, tensors_of
+from serving.models.thread_parameters import CPU_THREAD_PARAMETER
 
 
 class EngineModel:
     """An engine folder behind Triton; the requests of one dynamic batch run together."""
 
-    runtime: str
-    thread_parameter: str
+    runtime: str  # whose engines it runs
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the version folder as an engine; raise EngineError if it was altered or is for another backend."""
         config = json.loads(args["model_config"])
         parameters = config.get("parameters", {})
-        threads = parameters.get(self.thread_parameter, {}).get("string_value", "0")
+        threads = parameters.get(CPU_THREAD_PARAMETER[self.runtime], {}).get("string_value", "0")
         self.engine = open_engine(Path(args["model_repository"]) / args["model_version"], int(threads))
         found = self.engine.manifest.runtime
         if found != self.runtime:

@@ -20,7 +20,14 @@ from export.parity import Runner
 from outfitgan.config import ModelConfig
 from outfitgan.contracts import Arrays
 from outfitgan.items import COLLOCATION_ORDER, ItemKind
-from outfitgan.model_graphs import aligned_kinds, contracts_of, item_graphs
+from outfitgan.model_graphs import (
+    COLLOCATION,
+    aligned_kinds,
+    alignment_name,
+    contracts_of,
+    item_graphs,
+    mask_generator_name,
+)
 from outfitgan.training.runs import Run
 from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
 from serving.client.outfit_client import OutfitClient
@@ -44,12 +51,12 @@ def whole(graphs: Graphs, model: ModelConfig) -> Hop:
             made |= {f"{kind}.IMAGE": images for kind, images in item_graph.items(found).items()}
         for kind in aligned_kinds(model):
             feeds = {"SOURCE": source[None], "MASK": masks[kind][None]}
-            made[f"{kind}.WARPED"] = graphs[f"alignment_{kind}"](feeds)["WARPED"]
+            made[f"{kind}.WARPED"] = graphs[alignment_name(kind)](feeds)["WARPED"]
         for kind in model.targets:
-            if f"mask_generator_{kind}" in graphs:
-                made[f"{kind}.MASK"] = graphs[f"mask_generator_{kind}"]({"SOURCE": source[None]})["MASK"]
+            if mask_generator_name(kind) in graphs:
+                made[f"{kind}.MASK"] = graphs[mask_generator_name(kind)]({"SOURCE": source[None]})["MASK"]
         outfit = {kind.name: made.get(f"{kind}.IMAGE", source[None]) for kind in COLLOCATION_ORDER}
-        return made | {"COMPATIBILITY": graphs["collocation"](outfit)["COMPATIBILITY"]}
+        return made | {"COMPATIBILITY": graphs[COLLOCATION](outfit)["COMPATIBILITY"]}
 
     return hop
 

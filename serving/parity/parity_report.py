@@ -44,6 +44,8 @@ def decibel(value: float | None) -> str:
     """Return a PSNR for a table cell, which None leaves empty."""
     if value is None:
         return ""
+    if value <= -IDENTICAL_DB:
+        return "not finite"
     return "equal" if value >= IDENTICAL_DB else f"{value:.1f}"
 
 

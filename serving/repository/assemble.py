@@ -12,8 +12,8 @@ from outfitgan.contracts import GraphContract
 from outfitgan.errors import ConfigError, EngineError, GraphError, ServerError
 from outfitgan.files import partial_folder
 from outfitgan.model_graphs import contracts_of
+from serving.models.thread_parameters import CPU_THREAD_PARAMETER
 from serving.repository.configs import (
-    CPU_THREAD_PARAMETER,
     DEFAULT_CPU_RUNTIME,
     ENGINE_FILENAME,
     repository_configs,

@@ -15,13 +15,11 @@ from outfitgan.contracts import GraphContract
 from outfitgan.errors import ConfigError
 from outfitgan.files import atomic_write
 from outfitgan.model_graphs import mask_contracts, run_contracts
+from serving.models.thread_parameters import CPU_THREAD_PARAMETER
 from serving.repository.ensembles import ensemble_from_source, ensembles_with_masks, steps_from_source, steps_with_masks
 from serving.repository.gpu_config import DEFAULT_GPU_SERVING, PLAN, GpuServing, gpu_config
 from serving.repository.model_config import model_config
 from serving.repository.pbtxt import render
-
-CPU_THREAD_PARAMETER = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
-"""The runtimes of a CPU server and the parameter by which NVIDIA's backend of that name sets its threads."""
 
 ENGINE_FILENAME = {"tensorrt": PLAN, "onnxruntime": "model.onnx", "openvino": "model.xml"}
 """The file in a version folder that Triton hands to each backend."""

@@ -16,7 +16,15 @@ from tritonclient.grpc import model_config_pb2 as pb
 from outfitgan.config import ModelConfig
 from outfitgan.contracts import TensorSpec
 from outfitgan.items import COLLOCATION_ORDER
-from outfitgan.model_graphs import collocation_contract, image_spec, item_graphs, mask_name, mask_spec
+from outfitgan.model_graphs import (
+    COLLOCATION,
+    collocation_contract,
+    image_spec,
+    item_graphs,
+    mask_generator_name,
+    mask_name,
+    mask_spec,
+)
 from serving.repository.model_config import file_spec, model_config
 
 _INSTANCES = {
@@ -102,7 +110,7 @@ def ensemble_from_source(model: ModelConfig) -> DocumentedConfig:
     config.platform = "ensemble"
     _step(config, "decode_source", {"SOURCE": "SOURCE"}, {"SOURCE": str(model.source)})
     for kind in model.targets:
-        _step(config, f"mask_generator_{kind}", {"SOURCE": str(model.source)}, {"MASK": f"soft_{kind}"})
+        _step(config, mask_generator_name(kind), {"SOURCE": str(model.source)}, {"MASK": f"soft_{kind}"})
     for kind in model.targets:
         _step(config, "clean", {"MASK": f"soft_{kind}"}, {"MASK": mask_name(kind).lower()})
     _generate_and_score(config, model, "encode", "PNG")
@@ -118,7 +126,7 @@ def _generate_and_score(config: Any, model: ModelConfig, leaf: str, leaf_output:
         masks = {name: mask_name(kind).lower() for name, kind in item_graph.masks.items()}
         images = {name: str(kind) for name, kind in item_graph.images.items()}
         _step(config, item_graph.contract.name, {"SOURCE": str(model.source), **masks}, images)
-    _step(config, "collocation", {k.name: str(k) for k in COLLOCATION_ORDER}, {"COMPATIBILITY": "compatibility"})
+    _step(config, COLLOCATION, {k.name: str(k) for k in COLLOCATION_ORDER}, {"COMPATIBILITY": "compatibility"})
     for kind in model.targets:
         _step(config, leaf, {"IMAGE": str(kind), "MASK": mask_name(kind).lower()}, {leaf_output: kind.name})
     every = {name: name.lower() for name in _mask_names(model)}

@@ -51,7 +51,7 @@ def gpu_config(
     for batch in sorted({1, contract.max_batch}):
         _warm_up(config, contract, batch)
     if plans:
-        _place(config, plans)
+        _map_plans(config, plans)
     return config
 
 
@@ -83,7 +83,7 @@ def _warm_up(config: Any, contract: GraphContract, batch: int) -> None:
         given.dims.extend(tensor.shape)
 
 
-def _place(config: Any, plans: Sequence[EngineManifest]) -> None:
+def _map_plans(config: Any, plans: Sequence[EngineManifest]) -> None:
     """Map each GPU to its plan, where there are several, and record what the plans were built with."""
     for plan in plans if len(plans) > 1 else ():
         config.cc_model_filenames[plan.device["compute_capability"]] = plan_file(plan, plans)

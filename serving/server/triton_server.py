@@ -195,6 +195,8 @@ def failure_in(log: str) -> str:
                 reason = re.sub(
                     r"^(\w+: )?((Engine|Graph|Config)Error: )?", "", found["reason"].rstrip('"').split(r"\n\nAt:")[0]
                 )
+                if "No module named 'serving" in reason:
+                    reason = "its repository is of another version of this package; run `outfitgan assemble` again."
                 return f"model {found['model']}: {reason}"
     for line in lines:
         if line.startswith(("E", "error:")) and not _HARMLESS.search(line):

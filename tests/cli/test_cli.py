@@ -1,4 +1,4 @@
-"""The front door: every verb explains itself, and an expected error is one line and exit code 2."""
+"""The command line: every verb explains itself, and an expected error is one line and exit code 2."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture(scope="session")
 def run(succeed: Verb, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was trained, exported, built for both CPU targets and assembled."""
+    """A run that was trained, exported, built for both CPU runtimes and assembled."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     succeed("train", "--run", folder, "--preset", "tiny")
     succeed("export", "--run", folder, "--precision", "fp32")
@@ -148,7 +148,7 @@ def _shared_memory_prefix(family: list[psutil.Process]) -> str:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Say whether a process runs; one that has ended may wait for its new parent to notice."""
+    """Return whether a process runs; one that has ended may wait for its new parent to notice."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -14,7 +14,8 @@ from simulation import simulated
 from engines.engine_store import EngineStore
 from engines.tensorrt import tactics
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
-from export.exporter import ExportedGraph, export_graph
+from export.exported import ExportedGraph
+from export.exporter import export_graph
 from outfitgan.config import load_preset, override
 from outfitgan.files import sha256_of
 from outfitgan.items import ItemKind

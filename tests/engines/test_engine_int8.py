@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.engine_store import EngineStore
 from engines.manifest import read_manifest
 from engines.onnxruntime import int8
-from engines.onnxruntime.cpu import session_options
 from engines.onnxruntime.int8 import NARROW, with_integer_convolutions
+from engines.onnxruntime.onnxruntime_engine import session_options
 from engines.openvino.cpu import core
 from engines.openvino.int8 import unsigned
 from engines.registry import engine_precision, graph_precision, open_engine

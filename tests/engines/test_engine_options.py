@@ -9,7 +9,7 @@ import pytest
 
 from engines.engine_store import EngineStore
 from engines.manifest import Profile, read_manifest
-from engines.onnxruntime.cpu import OnnxruntimeEngine
+from engines.onnxruntime.onnxruntime_engine import OnnxruntimeEngine
 from export.exported import ExportedGraph
 from outfitgan.errors import ConfigError, EngineError, UnsupportedError
 

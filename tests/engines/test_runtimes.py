@@ -15,8 +15,8 @@ import pytest
 
 from engines.engine_store import EngineStore
 from engines.manifest import read_manifest
-from engines.onnxruntime.cpu import OnnxruntimeEngine
 from engines.onnxruntime.gpu import OnnxruntimeCuda, OnnxruntimeTensorrt
+from engines.onnxruntime.onnxruntime_engine import OnnxruntimeEngine
 from engines.openvino.cpu import OpenvinoCpu
 from engines.registry import RUNTIMES, graph_precision, load_runtime, open_engine
 from export.exported import ExportedGraph

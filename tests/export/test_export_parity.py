@@ -15,6 +15,7 @@ from export.parity import (
     compare,
     measure,
     parity_feeds,
+    psnr,
     shortfalls,
     tolerance_of,
 )
@@ -149,3 +150,16 @@ def test_measure_covers_batch_1_2_and_max_and_keeps_the_worst() -> None:
         return {"IMAGE": shifted}
 
     assert measure(references, off_at_two, feeds, IMAGE)["IMAGE"].max_abs == 4
+
+
+def test_a_psnr_that_cannot_be_computed_is_no_agreement() -> None:
+    whole = np.linspace(0, 255, 12, dtype=np.float32)
+    assert psnr(whole, whole) == IDENTICAL_DB
+    for stray in (np.nan, np.inf):
+        broken = whole.copy()
+        broken[3] = stray
+        assert psnr(whole, broken) == psnr(broken, whole) == psnr(broken, broken) == -IDENTICAL_DB
+    zero = np.zeros(4, np.float32)
+    assert psnr(zero, zero, peak=0) == IDENTICAL_DB
+    assert psnr(zero, zero + 1, peak=0) == -IDENTICAL_DB
+    assert psnr(np.full(4, 100, np.uint8), np.full(4, 101, np.uint8)) == pytest.approx(20 * np.log10(255), abs=1e-9)

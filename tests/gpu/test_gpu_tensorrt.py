@@ -21,7 +21,8 @@ from engines.engine_store import EngineStore
 from engines.manifest import MANIFEST, Profile, hash_files, read_manifest
 from engines.registry import open_engine
 from export.exported import ExportedGraph
-from export.parity import Arrays, adversarial_inputs, compare, shortfalls
+from export.parity import adversarial_inputs, compare, shortfalls
+from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError
 from outfitgan.files import sha256_of
 
@@ -132,9 +133,9 @@ def test_adversarial_rows(plan: Path, graph: ExportedGraph) -> None:
 def test_a_cuda_graph_gives_the_same_bits(plan: Path, graph: ExportedGraph) -> None:
     feeds = feeds_of(graph, 2)
     with open_engine(plan) as engine:
-        lane: Any = engine.main  # type: ignore[attr-defined]
+        context: Any = engine.main_context  # type: ignore[attr-defined]
         plain = engine.run(feeds)
-        lane.capture(2)
+        context.capture(2)
         for _ in range(3):
             captured = engine.run(feeds)
             assert all(np.array_equal(captured[name], plain[name]) for name in plain)
@@ -142,21 +143,21 @@ def test_a_cuda_graph_gives_the_same_bits(plan: Path, graph: ExportedGraph) -> N
         assert not agrees(graph, other, engine.run(other))
 
 
-def test_lanes_run_at_the_same_time(plan: Path, graph: ExportedGraph) -> None:
+def test_contexts_run_at_the_same_time(plan: Path, graph: ExportedGraph) -> None:
     with open_engine(plan) as engine, ThreadPoolExecutor(3) as pool:
-        lanes: list[Any] = [engine.main_context, engine.new_context(), engine.new_context()]  # type: ignore[attr-defined]
+        contexts: list[Any] = [engine.main_context, engine.new_context(), engine.new_context()]  # type: ignore[attr-defined]
         feeds = [feeds_of(graph, 1 + index, seed=index) for index in range(3)]
-        made = list(pool.map(lambda index: [lanes[index].run(feeds[index]) for _ in range(20)], range(3)))
+        made = list(pool.map(lambda index: [contexts[index].run(feeds[index]) for _ in range(20)], range(3)))
     for index, outputs in enumerate(made):
         assert not any(agrees(graph, feeds[index], output) for output in outputs)
 
 
 def test_times(plan: Path, graph: ExportedGraph) -> None:
     with open_engine(plan) as engine:
-        lane: Any = engine.main  # type: ignore[attr-defined]
-        layers = lane.layer_times(feeds_of(graph, 1))
+        context: Any = engine.main_context  # type: ignore[attr-defined]
+        layers = context.layer_times(feeds_of(graph, 1))
         assert sum(layers.values()) > 0
-        assert min(lane.compute_times(feeds_of(graph, 1), repeats=10)) > 0
+        assert min(context.compute_times(feeds_of(graph, 1), repeats=10)) > 0
 
 
 def test_a_fresh_process_needs_numpy_tensorrt_and_pycuda_alone(
@@ -211,7 +212,7 @@ def test_every_option_builds_in_a_process_of_its_own(
     EngineStore(tmp_path).choose("tensorrt", choices)
     code = (
         "import pathlib\n"
-        "from engines.registry import EngineStore\n"
+        "from engines.engine_store import EngineStore\n"
         "from export.exported import load_graph\n"
         f"graph = load_graph(pathlib.Path({str(graph.path)!r}))\n"
         f"print(EngineStore(pathlib.Path({str(tmp_path)!r})).build(graph, 'tensorrt', 'fp16'))\n"

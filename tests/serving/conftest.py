@@ -1,4 +1,4 @@
-"""Small real engines of both CPU targets, a repository of them, and one real server for the whole session."""
+"""Small real engines of both CPU runtimes, a repository of them, and one real server for the whole session."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _exported(name: str, graph: onnx.ModelProto, model: ModelConfig, folder: Pat
 
 @pytest.fixture(scope="session")
 def engines(model: ModelConfig, build: Builder) -> dict[str, dict[str, Path]]:
-    """Target -> graph name -> engine folder."""
+    """Runtime -> graph name -> engine folder."""
     return {runtime: build(model, runtime) for runtime in ("onnxruntime", "openvino")}
 
 

@@ -91,7 +91,7 @@ def outfitgan(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run with engines of both CPU targets, mask generators among them."""
+    """A run with engines of both CPU runtimes, mask generators among them."""
     folder = small_run(tmp_path_factory.mktemp("run"), "fp32")
     for runtime in ("onnxruntime", "openvino"):
         outfitgan("build", "--run", folder.path, "--runtime", runtime)

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.server
 Builder = Callable[[ModelConfig, str], dict[str, Path]]
 Counted = Callable[[OutfitClient, Callable[[], object]], dict[str, int]]
 
-RUNTIMES = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
+TARGETS = (ItemKind.BAG, ItemKind.LOWER, ItemKind.SHOES)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -53,13 +53,13 @@ def _file(data: bytes) -> np.ndarray:
 
 
 def test_the_server_describes_itself(client: OutfitClient, source: np.ndarray) -> None:
-    assert client.targets() == RUNTIMES
+    assert client.targets() == TARGETS
     assert client.image_size() == len(source)
 
 
 def test_a_whole_outfit(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
-    outfit = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
-    for kind in RUNTIMES:
+    outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
+    for kind in TARGETS:
         np.testing.assert_array_equal(outfit.images[kind], expected_image(kind, source, mask))
     expected = np.mean([source, *outfit.images.values()]) / 255
     assert outfit.compatibility == pytest.approx(expected, abs=1e-4)
@@ -74,10 +74,10 @@ def test_one_item_runs_one_generator(client: OutfitClient, source: np.ndarray, m
 
 
 def test_files_give_what_tensors_give(client: OutfitClient, source: np.ndarray, mask: np.ndarray) -> None:
-    files = dict.fromkeys(RUNTIMES, encode_png(mask))
-    encoded = client.generate_encoded(encode_png(source), files, RUNTIMES)
-    plain = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
-    for kind in RUNTIMES:
+    files = dict.fromkeys(TARGETS, encode_png(mask))
+    encoded = client.generate_encoded(encode_png(source), files, TARGETS)
+    plain = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
+    for kind in TARGETS:
         np.testing.assert_array_equal(encoded.images[kind], plain.images[kind])
     assert encoded.compatibility == plain.compatibility
 
@@ -86,8 +86,8 @@ def test_files_give_what_tensors_give(client: OutfitClient, source: np.ndarray, 
 def test_a_batch(client: OutfitClient, mask: np.ndarray, batch: int) -> None:
     sources = np.random.default_rng(batch).integers(0, 256, (batch, *mask.shape[:2], 3), dtype=np.uint8)
     masks = np.stack([mask] * batch)
-    outfits = client.generate_batch(sources, dict.fromkeys(RUNTIMES, masks), RUNTIMES)
-    for kind in RUNTIMES:
+    outfits = client.generate_batch(sources, dict.fromkeys(TARGETS, masks), TARGETS)
+    for kind in TARGETS:
         np.testing.assert_array_equal(outfits.images[kind], expected_image(kind, sources, masks))
     assert outfits.compatibility is not None
     assert outfits.compatibility.shape == (batch,)
@@ -306,11 +306,11 @@ def test_onnxruntime_serves_a_run_without_sams_and_stop_leaves_nothing(
     repository = assemble(baseline, without_masks, tmp_path / "repository")
     assert not (repository / "outfit_from_source").exists()
     with TritonServer(repository) as server, OutfitClient(server.grpc_url) as client:
-        outfit = client.generate(source, dict.fromkeys(RUNTIMES, mask), RUNTIMES)
+        outfit = client.generate(source, dict.fromkeys(TARGETS, mask), TARGETS)
         assert (client.aligned_kinds(), client.mask_kinds()) == ((), ())
         pid, folder = server.pid, server._folder
         assert len(_session(pid)) > 1
-    for kind in RUNTIMES:
+    for kind in TARGETS:
         np.testing.assert_array_equal(outfit.images[kind], expected_image(kind, source, mask))
     assert not list(SHARED_MEMORY.glob(f"{server._shm_prefix}*"))
     assert not _session(pid)
@@ -380,3 +380,13 @@ def test_the_reason_is_found_in_a_log() -> None:
     )
     assert failure_in(log) == "model score: It was altered."
     assert failure_in("") == "it said nothing"
+
+
+def test_a_repository_of_another_version_says_how_to_mend_it() -> None:
+    """Its Python steps import modules that have moved."""
+    log = (
+        "E1123 14:54 model_lifecycle.cc:642] \"failed to load 'decode' version 1: Internal: "
+        "ModuleNotFoundError: No module named 'serving.in_server'\\n\\nAt:\\n  model.py(4)\"\n"
+    )
+    again = "its repository is of another version of this package; run `outfitgan assemble` again."
+    assert failure_in(log) == f"model decode: {again}"

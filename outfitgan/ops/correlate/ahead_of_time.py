@@ -52,7 +52,7 @@ def compile_ptx(
         value_channels: Cv, of values and result.
         temperature: of the softmax, above 0; a constant of the PTX.
         layout: of all four tensors, which are packed.
-        tiles: the defaults for these widths by default.
+        tiles: by default `default_tiles` of these widths.
 
     Returns:
         The kernel; the same arguments give the same bytes.

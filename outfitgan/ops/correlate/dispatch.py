@@ -103,7 +103,7 @@ def match_weights(target: Tensor, source: Tensor, temperature: float, positions:
 
 
 def _takes_fused(impl: str, *tensors: Tensor) -> bool:
-    """Return whether to take the fused kernel; where it is meant and cannot be taken, say so."""
+    """Return whether to take the fused kernel; where it is meant and cannot be taken, warn or raise."""
     if impl == "auto" and (not tensors[0].is_cuda or needs_gradient(*tensors)):
         return False
     reason = obstacle(*tensors)

@@ -9,4 +9,3 @@ class TritonPythonModel(EngineModel):
     """An ONNX Runtime engine."""
 
     runtime = "onnxruntime"
-    thread_parameter = "intra_op_thread_count"

@@ -9,4 +9,3 @@ class TritonPythonModel(EngineModel):
     """An OpenVINO engine."""
 
     runtime = "openvino"
-    thread_parameter = "INFERENCE_NUM_THREADS"
