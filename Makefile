@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One process more than the cores, at most 4: tests wait for servers and for processes of their own.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 .PHONY: help venv demo test lint bench
 
@@ -30,7 +28,7 @@ demo: venv
 
 test: venv
 	@echo "Running the tests."
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 lint: venv
 	@echo "Checking style and types."

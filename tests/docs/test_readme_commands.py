@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def test_every_block_of_a_page_that_goes_on_from_the_readme_runs(first_run: Path
     """Each in a copy, so that no page needs another."""
     shutil.copytree(first_run, tmp_path, dirs_exist_ok=True, symlinks=True)
     run("set -eu\n" + "\n".join(blocks(page)), tmp_path)
+    if page == "docs/quantisation.md":
+        sidecar = json.loads((tmp_path / "runs/first/graphs/generator_bag.int8.json").read_text())
+        assert sidecar["calibration"]["count"] == 8  # as the page's --calibrate
 
 
 def test_pages_that_go_on_from_the_readme_say_so() -> None:

@@ -73,24 +73,24 @@ def run(succeed: Verb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained, exported, built for both CPU runtimes and assembled."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     succeed("train", "--run", folder, "--preset", "tiny")
-    succeed("export", "--run", folder, "--precision", "fp32")
-    succeed("build", "--run", folder)
-    succeed("build", "--run", folder, "--runtime", "onnxruntime")
+    printed = succeed("export", "--run", folder, "--precision", "fp32").stdout
+    assert printed == f"Exported 7 graphs to {folder}/graphs, each within its tolerance of torch.\n"
+    for runtime in ("openvino", "onnxruntime"):
+        printed = succeed("build", "--run", folder, "--runtime", runtime).stdout
+        assert printed == f"Built 7 {runtime} fp32 engines in {folder}/engines.\n"
     succeed("assemble", "--run", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def int8_run(succeed: Verb, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run in another place, with INT8 engines besides the FP32 ones."""
-    folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("int8") / "run"))
+def measured_run(succeed: Verb, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run in another place after `outfitgan parity`, which exports FP16 and INT8 and builds INT8 engines."""
+    folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("measured") / "run"))
     before = {path.name: path.read_bytes() for path in folder.glob("graphs/*.fp32.*")}
-    printed = succeed("export", "--run", folder, "--precision", "int8", "--calibrate", 6).stdout
-    assert printed == f"Exported 7 graphs to {folder}/graphs, each within its tolerance of torch.\n"
+    printed = succeed("parity", "--run", folder).stdout
+    assert re.findall(r"exporting the (\w+) graphs", printed) == ["fp16", "int8"]
+    assert f"Wrote {folder}/parity.json." in printed
     assert {path.name: path.read_bytes() for path in folder.glob("graphs/*.fp32.*")} == before
-    for runtime in ("openvino", "onnxruntime"):
-        printed = succeed("build", "--run", folder, "--runtime", runtime, "--precision", "int8").stdout
-        assert printed == f"Built 7 {runtime} int8 engines in {folder}/engines.\n"
     return folder
 
 

@@ -41,20 +41,22 @@ def items(folder: Path) -> Items:
     return {kind: np.asarray(Image.open(folder / f"{kind}.png")) for kind in KINDS}
 
 
-def test_generators_alone_are_int8(int8_run: Path) -> None:
+def test_generators_alone_are_int8(measured_run: Path) -> None:
     for runtime in ("openvino", "onnxruntime"):
-        found = run_engines(RunFolder(int8_run), runtime, "int8")
+        found = run_engines(RunFolder(measured_run), runtime, "int8")
         precisions = {name: read_manifest(folder).precision for name, folder in found.items()}
         assert precisions == {name: "int8" if name.startswith("generator_") else "fp32" for name in found}
-    sidecar = json.loads((int8_run / "graphs" / "generator_bag.int8.json").read_text())
-    assert sidecar["calibration"]["count"] == 6
+    sidecar = json.loads((measured_run / "graphs" / "generator_bag.int8.json").read_text())
+    assert sidecar["calibration"]["count"] == 16
 
 
-def test_int8_engines_make_nearly_the_same_outfit(succeed: Verb, int8_run: Path, example: Path, tmp_path: Path) -> None:
+def test_int8_engines_make_nearly_the_same_outfit(
+    succeed: Verb, measured_run: Path, example: Path, tmp_path: Path
+) -> None:
     made: dict[str, Items] = {}
     for runtime, precision in (("openvino", "fp32"), ("openvino", "int8"), ("onnxruntime", "int8")):
         output = tmp_path / f"{runtime}-{precision}"
-        options = ["--run", int8_run, "--runtime", runtime, "--precision", precision, "--output", output]
+        options = ["--run", measured_run, "--runtime", runtime, "--precision", precision, "--output", output]
         succeed("generate", *request(example), *options)
         made[output.name] = items(output)
     exact = made.pop("openvino-fp32")
@@ -65,10 +67,10 @@ def test_int8_engines_make_nearly_the_same_outfit(succeed: Verb, int8_run: Path,
 
 @pytest.mark.server
 def test_a_server_runs_int8_engines(
-    succeed: Verb, serving: Serving, int8_run: Path, example: Path, tmp_path: Path
+    succeed: Verb, serving: Serving, measured_run: Path, example: Path, tmp_path: Path
 ) -> None:
     repository, here, there = tmp_path / "repository", tmp_path / "here", tmp_path / "there"
-    engines = ["--run", int8_run, "--runtime", "openvino", "--precision", "int8"]
+    engines = ["--run", measured_run, "--runtime", "openvino", "--precision", "int8"]
     succeed("assemble", *engines, "--output", repository)
     succeed("generate", *request(example), *engines, "--output", here)
     with serving(repository, signal.SIGTERM) as urls:
@@ -77,9 +79,17 @@ def test_a_server_runs_int8_engines(
         assert np.abs(items(there)[kind].astype(int) - item).max() <= 1, kind
 
 
-def test_the_benchmark_has_int8_rows(int8_run: Path, tmp_path: Path) -> None:
+def test_the_benchmark_has_int8_rows(measured_run: Path, tmp_path: Path) -> None:
     chosen = ["--row", "openvino-int8", "--row", "onnxruntime-int8", "--requests", "2", "--repeats", "1"]
-    command = [sys.executable, str(BENCH), "--run", str(int8_run), *chosen, "--output", str(tmp_path / "bench.json")]
+    command = [
+        sys.executable,
+        str(BENCH),
+        "--run",
+        str(measured_run),
+        *chosen,
+        "--output",
+        str(tmp_path / "bench.json"),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400, cwd=BENCH.parents[1])
     assert done.returncode == 0, done.stderr
     assert "exporting" not in done.stdout
@@ -90,9 +100,9 @@ def test_the_benchmark_has_int8_rows(int8_run: Path, tmp_path: Path) -> None:
         assert row["p50_ms"] > 0
 
 
-def test_what_int8_costs_and_gains_is_a_table(int8_run: Path) -> None:
+def test_what_int8_costs_and_gains_is_a_table(measured_run: Path) -> None:
     few = ["--count", "2", "--repeats", "2"]
-    command = [sys.executable, str(BENCH.with_name("int8.py")), "--run", str(int8_run), *few]
+    command = [sys.executable, str(BENCH.with_name("int8.py")), "--run", str(measured_run), *few]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400, cwd=BENCH.parents[1])
     assert done.returncode == 0, done.stderr
     header, _, *lines = done.stdout.splitlines()
