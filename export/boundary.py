@@ -27,7 +27,7 @@ def image_from_bytes(image: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def mask_from_bytes(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (B, 1, S, S) of 0 and 1 from uint8 (B, S, S, 1), thresholded at 128."""
+    """Return (B, 1, S, S) of 0 and 1 from uint8 (B, S, S, 1), thresholded at THRESHOLD."""
     return (mask.float() >= THRESHOLD).permute(0, 3, 1, 2).to(dtype)  # (B, 1, S, S)
 
 

@@ -13,7 +13,7 @@ def onnx_runner(path: Path, contract: GraphContract) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nobody waits for a comparison
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to others
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in contract.outputs]
 

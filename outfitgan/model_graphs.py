@@ -48,7 +48,7 @@ def image_spec(name: str, size: int) -> TensorSpec:
 
 
 def mask_spec(name: str, size: int) -> TensorSpec:
-    """Return a silhouette boundary, uint8 NHWC; whoever takes it thresholds it at 128."""
+    """Return a silhouette boundary, uint8 NHWC; graphs threshold it at `masks.THRESHOLD`."""
     return TensorSpec(name, "uint8", (size, size, 1), 0, 255)
 
 
@@ -117,7 +117,7 @@ def collocation_contract(model: ModelConfig) -> GraphContract:
 
 
 def mask_generator_contract(kind: ItemKind, model: ModelConfig) -> GraphContract:
-    """Return the contract of the mask generator of `kind`: a soft silhouette, garment from 128 on."""
+    """Return the contract of the mask generator of `kind`: a soft silhouette, garment from `masks.THRESHOLD` on."""
     size = model.image_size
     return GraphContract(mask_generator_name(kind), (image_spec("SOURCE", size),), (mask_spec("MASK", size),))
 

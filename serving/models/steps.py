@@ -31,7 +31,7 @@ MASK_NOT_MADE = (
 def prepare(inputs: Arrays, masks: Sequence[str]) -> Arrays:
     """Pass SOURCE (B, S, S, 3) and the masks (B, S, S, 1) on; one of `masks` that was not sent becomes all zero.
 
-    Arrays are taken as they are: the graphs cut masks at 128. Those sent as files are cleaned, by `decode`.
+    Tensors are taken as they are: the graphs cut masks at THRESHOLD. Those sent as files are cleaned, by `decode`.
     """
     source = _source(inputs)
     prepared: Arrays = {"SOURCE": source}

@@ -39,7 +39,7 @@ def test_what_is_no_engine_is_left_alone(tmp_path: Path) -> None:
     assert find_engines(tmp_path) == {"collocation": folder}
 
 
-def test_several_targets_and_precisions_want_a_choice(tmp_path: Path) -> None:
+def test_several_runtimes_and_precisions_want_a_choice(tmp_path: Path) -> None:
     single = add(tmp_path, "generator_bag", "onnxruntime", "fp32")
     half = add(tmp_path, "generator_bag", "openvino", "bf16")
     full = add(tmp_path, "generator_bag", "openvino", "fp32")

@@ -1,4 +1,4 @@
-"""Profiles, options and other weights, as far as the CPU targets have them."""
+"""Profiles, options and other weights, as far as the CPU runtimes have them."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_broken_manifests_are_refused(text: str, message: str, tmp_path: Path) -
         read_manifest(tmp_path)
 
 
-def test_unknown_target_lists_the_known(alignment: ExportedGraph, built: EngineStore) -> None:
+def test_unknown_runtime_lists_the_known(alignment: ExportedGraph, built: EngineStore) -> None:
     with pytest.raises(EngineError, match="no runtime 'tpu'; choose from onnxruntime, openvino"):
         built.build(alignment, "tpu", "fp32")
     assert {"onnxruntime", "openvino"} <= set(RUNTIMES)

@@ -1,4 +1,4 @@
-"""Building for the tensorrt target as far as it goes without TensorRT: our own code over a simulated one."""
+"""Building for the tensorrt runtime as far as it goes without TensorRT: our own code over a simulated one."""
 
 from __future__ import annotations
 
