@@ -1,6 +1,8 @@
 """The model-local function `outfitgan::Correlate`: the op's body in standard operators.
 
-onnxruntime runs it as it stands, OpenVINO after inlining; TensorRT replaces the node by the plugin of the same name.
+onnxruntime runs it as it stands, OpenVINO after inlining. TensorRT replaces the node by the plugin of the same name;
+TensorRT for RTX, which has no such plugins, makes one fused attention kernel of the body. What its parser and compiler
+ask for is in the body: no `softmax_precision`, and one width of query, key and value, from 15 to 256.
 """
 
 # mypy: disable-error-code="arg-type,type-var,return-value"
@@ -22,6 +24,8 @@ VERSION = 1
 OPSET = 23
 """The standard opset of the function and of every graph: the first that has `Attention`."""
 
+WIDEST = 256
+"""The most channels, of features or of values, that TensorRT fuses."""
 
 Floats = TypeVar("Floats", bound=Union[FLOAT, FLOAT16])  # noqa: UP007, onnxscript reads no other union
 
@@ -32,6 +36,7 @@ def Correlate(target: Floats, source: Floats, values: Floats, temperature: float
     """Warp `values` (B, Cv, Hs, Ws) by cosine attention of `target` (B, C, H, W) over `source` (B, C, Hs, Ws)."""
     flat = op.Constant(value_ints=[0, 0, -1])
     channels = op.Constant(value_ints=[1])
+    last = op.Constant(value_ints=[2])
     smallest = op.Constant(value_float=1e-6)
     # Norms in FP32: the squares of 6e4 overflow FP16.
     target32 = op.Cast(op.Reshape(target, flat), to=1)  # (B, C, N)
@@ -43,7 +48,19 @@ def Correlate(target: Floats, source: Floats, values: Floats, temperature: float
     query = op.Transpose(op.CastLike(sharpened, target), perm=[0, 2, 1])  # (B, N, C)
     key = op.Transpose(op.CastLike(op.Div(source32, source_norm), target), perm=[0, 2, 1])  # (B, Ns, C)
     value = op.Transpose(op.Reshape(values, flat), perm=[0, 2, 1])  # (B, Ns, Cv)
-    warped = op.Attention(query, key, value, scale=1.0, softmax_precision=1, q_num_heads=1, kv_num_heads=1)
+    # One width W for all three, by channels of zeros; where C and Cv are one number from 16 on, W is that number.
+    narrowest = op.Constant(value_ints=[16])
+    keys, outputs = op.Shape(target, start=1, end=2), op.Shape(values, start=1, end=2)
+    width = op.Max(op.Max(keys, outputs), narrowest)
+    nothing = op.Constant(value_ints=[0])
+    key_pads = op.Concat(nothing, op.Sub(width, keys), axis=0)
+    value_pads = op.Concat(nothing, op.Sub(width, outputs), axis=0)
+    zero = op.CastLike(op.Constant(value_float=0.0), target)
+    wide_query = op.Pad(query, key_pads, zero, last)  # (B, N, W)
+    wide_key = op.Pad(key, key_pads, zero, last)  # (B, Ns, W)
+    wide_value = op.Pad(value, value_pads, zero, last)  # (B, Ns, W)
+    wide = op.Attention(wide_query, wide_key, wide_value, scale=1.0, q_num_heads=1, kv_num_heads=1)
+    warped = op.Slice(wide, nothing, outputs, last)  # (B, N, Cv)
     grid = op.Concat(op.Constant(value_ints=[0, 0]), op.Shape(target, start=2), axis=0)
     return op.Reshape(op.Transpose(warped, perm=[0, 2, 1]), grid)  # (B, Cv, H, W)
 
@@ -52,6 +69,8 @@ def Correlate(target: Floats, source: Floats, values: Floats, temperature: float
 def correlate_function() -> onnx.FunctionProto:
     """Return the function's proto; `temperature` is its one attribute."""
     proto: onnx.FunctionProto = Correlate.to_function_proto()
+    for node in proto.node:
+        node.name = f"correlate.{node.name}"  # onnxscript's own names are those of nodes of the graph
     return proto
 
 
