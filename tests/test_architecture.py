@@ -54,6 +54,7 @@ DOORS = {"outfitgan.__main__": "cli.main"}
 BY_NAME = {
     "bench.rows",  # bench.training_rows
     "cli.study_verbs",  # outfitgan.experiments
+    "engines.plan.api",  # either TensorRT
     "engines.registry",  # engines.<runtime>
     "outfitgan.evaluation.metrics.feature_networks",  # another project's package
     "outfitgan.networks.efficientnet",  # likewise

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorrt as trt
 
 from engines.manifest import EngineManifest
+from engines.plan.api import Api
 from engines.plan.cuda import Buffer, CudaGraph, Gpu
-from engines.plan.log import LayerTimes, process_log
 from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError, InputError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 _log = logging.getLogger(__name__)
 
@@ -22,19 +26,20 @@ class ExecutionContext:
     def __init__(
         self,
         gpu: Gpu,  # that the plan was loaded on
-        engine: trt.ICudaEngine,  # the plan in memory
+        plan_api: Api,  # that loaded it
+        create: Callable[[], trt.IExecutionContext | None],  # of TensorRT's context of the plan
         manifest: EngineManifest,  # whose contract and profile size the buffers
     ) -> None:
-        self._gpu, self._manifest, self._log = gpu, manifest, process_log()
+        self._gpu, self._manifest, self._api, self._log = gpu, manifest, plan_api, plan_api.log
         self._graph: CudaGraph | None = None
         self._graph_batch = 0
         self._closed = False
         contract, largest = manifest.contract, manifest.profile.max_batch
         with gpu.current():
-            context = engine.create_execution_context()
+            context = create()
             if context is None:
                 reason = self._log.reason()
-                raise EngineError(f"TensorRT gives {contract.name} no context ({reason}); free GPU memory.")
+                raise EngineError(f"{plan_api.title} gives {contract.name} no context ({reason}); free GPU memory.")
             self._context = context
             self._stream = gpu.driver.Stream()
             self._inputs = {s.name: Buffer(gpu.driver, (largest, *s.shape), s.dtype) for s in contract.inputs}
@@ -76,7 +81,7 @@ class ExecutionContext:
 
     def layer_times(self, feeds: Arrays) -> dict[str, float]:
         """Return each layer's milliseconds in one run after a warm-up, on the device; profiled, a run is slower."""
-        times = LayerTimes()
+        times = self._api.layer_times()
         with self._gpu.current():
             batch = self._fill(feeds)
             self._enqueue_run(batch)

@@ -1,41 +1,41 @@
-"""What TensorRT reports while it works: its log, the progress of a build, the time of each layer."""
+"""What TensorRT reports while it works: its log, the progress of a build, the time of each layer.
+
+These classes lack their base, which is a class of the TensorRT that they work for: `engines.plan.api` adds it.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import logging
-from collections.abc import Callable
-from functools import cache
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import tensorrt as trt
-
-from outfitgan.errors import EngineError
 from outfitgan.progress import Progress
 
 _log = logging.getLogger(__name__)
-_Started = TypeVar("_Started")
 
-_SEVERITY = trt.ILogger.Severity
 _LEVELS = {
-    _SEVERITY.INTERNAL_ERROR: logging.ERROR,
-    _SEVERITY.ERROR: logging.ERROR,
-    _SEVERITY.WARNING: logging.WARNING,
-    _SEVERITY.INFO: logging.DEBUG,  # a line a tactic
-    _SEVERITY.VERBOSE: logging.DEBUG,
+    "INTERNAL_ERROR": logging.ERROR,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "INFO": logging.DEBUG,  # a line a tactic
+    "VERBOSE": logging.DEBUG,
 }
 
 
-class Log(trt.ILogger):
+class Log:
     """TensorRT's log, passed on to Python's; its functions return None or False and leave the reason here."""
 
     def __init__(self) -> None:
-        trt.ILogger.__init__(self)
+        super().__init__()
         self.errors: list[str] = []
+        self._kept: list[str] | None = None
 
-    def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+    def log(self, severity: Any, msg: str) -> None:
         """Receive one message."""
-        level = _LEVELS[severity]
+        level = _LEVELS[severity.name]
+        if self._kept is not None:
+            self._kept.append(msg)
         _log.log(level, "TensorRT: %s", msg)
         if level == logging.ERROR:
             self.errors.append(" ".join(msg.split()))
@@ -46,43 +46,24 @@ class Log(trt.ILogger):
         self.errors.clear()
         return first
 
-
-@cache
-def process_log() -> Log:
-    """Return the log of this process, which lives as long as it does.
-
-    TensorRT registers the first log that it is given, sends that one every message, and holds no reference to it.
-    """
-    return Log()
-
-
-def started(kind: Callable[[Log], _Started]) -> _Started:
-    """Return a new builder or runtime; raise EngineError where TensorRT does not start, as on too old a driver."""
-    log = process_log()
-    log.errors.clear()  # those of another engine are no reason for what follows
-    try:
-        started_object = kind(log)
-    except TypeError as error:  # pybind11's way to say that it got a null pointer
-        raise _not_started(log) from error
-    if log.errors:
-        # The object wraps nothing: using it ends the process (tried), and so does freeing it. So it is never freed.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(started_object))
-        raise _not_started(log)
-    return started_object
+    @contextmanager
+    def kept(self) -> Iterator[list[str]]:
+        """Yield a list that receives every message while the block runs."""
+        self._kept = []
+        try:
+            yield self._kept
+        finally:
+            self._kept = None
 
 
-def _not_started(log: Log) -> EngineError:
-    return EngineError(f"TensorRT {trt.__version__} does not start here ({log.reason()}); update the NVIDIA driver.")
-
-
-class BuildProgress(trt.IProgressMonitor):
+class BuildProgress:
     """Reports a build's phases as steps of the outermost one; Ctrl-C ends the build."""
 
     def __init__(
         self,
         progress: Progress,  # called for every phase and step
     ) -> None:
-        trt.IProgressMonitor.__init__(self)
+        super().__init__()
         self.interrupted = False
         self._progress = progress
         self._outermost, self._done, self._steps = "", 0, 1
@@ -114,11 +95,11 @@ class BuildProgress(trt.IProgressMonitor):
         return not self.interrupted
 
 
-class LayerTimes(trt.IProfiler):
+class LayerTimes:
     """The time of each layer of one run."""
 
     def __init__(self) -> None:
-        trt.IProfiler.__init__(self)
+        super().__init__()
         self.milliseconds: dict[str, float] = {}
 
     def report_layer_time(self, layer_name: str, ms: float) -> None:

@@ -1,6 +1,6 @@
-"""The runner of a plan: numpy, TensorRT and PyCUDA, nothing else; CUDA graphs where cuda-bindings is there as well.
+"""The runner of a plan: numpy, TensorRT (either) and PyCUDA, nothing else; CUDA graphs where cuda-bindings is there.
 
-Held against TensorRT's official bindings; no plan has been run by it here.
+Held against the official bindings of both; no plan has been run by it here.
 """
 
 from __future__ import annotations
@@ -8,17 +8,20 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorrt as trt
 
 from engines.engine import Engine
 from engines.manifest import EngineManifest
+from engines.plan.api import Api
 from engines.plan.cuda import Gpu
 from engines.plan.execution import ExecutionContext
-from engines.plan.log import process_log, started
 from outfitgan.contracts import Arrays, GraphContract
 from outfitgan.errors import EngineError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,11 @@ class Plan:
     runtime: trt.Runtime
 
 
-def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
+def load_plan(plan_api: Api, plan: bytes, name: str, host_code: bool) -> Plan:
     """Deserialise a plan.
 
     Args:
+        plan_api: the TensorRT that it is of.
         plan: the file's bytes.
         name: what an error calls it.
         host_code: whether the plan may bring code for the host, as version-compatible ones do: a matter of trust.
@@ -41,12 +45,12 @@ def load_plan(plan: bytes, name: str, host_code: bool) -> Plan:
         EngineError: if TensorRT cannot start here or refuses the plan.
 
     """
-    runtime = started(trt.Runtime)
+    runtime: trt.Runtime = plan_api.started(plan_api.trt.Runtime)
     runtime.engine_host_code_allowed = host_code
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        reason = process_log().reason()
-        raise EngineError(f"TensorRT refuses the plan of {name} ({reason}); build it again on this machine.")
+        reason = plan_api.log.reason()
+        raise EngineError(f"{plan_api.title} refuses the plan of {name} ({reason}); build it again on this machine.")
     return Plan(engine, runtime)
 
 
@@ -55,22 +59,28 @@ class TensorrtEngine(Engine):
 
     def __init__(
         self,
+        plan_api: Api,  # that the plan is of
         path: Path,  # the plan's file
         manifest: EngineManifest,  # of its folder
     ) -> None:
         super().__init__(manifest)
-        self._gpu = Gpu()
+        self._gpu, self._api = Gpu(), plan_api
         with self._gpu.current():
-            self._plan = load_plan(path.read_bytes(), str(path), bool(manifest.options.get("version_compatible")))
-            _check_boundary(self._plan.engine, manifest.contract)
+            self._plan = load_plan(
+                plan_api, path.read_bytes(), str(path), bool(manifest.options.get("version_compatible"))
+            )
+            _check_boundary(plan_api, self._plan.engine, manifest.contract)
         self._contexts: list[ExecutionContext] = []
         self.main_context = self.new_context()
 
     def new_context(self) -> ExecutionContext:
         """Return a further execution context with its own stream and memory; it is closed with the engine."""
-        context = ExecutionContext(self._gpu, self._plan.engine, self.manifest)
+        context = ExecutionContext(self._gpu, self._api, self._create_context, self.manifest)
         self._contexts.append(context)
         return context
+
+    def _create_context(self) -> trt.IExecutionContext | None:
+        return self._plan.engine.create_execution_context()
 
     def _infer(self, feeds: Arrays) -> Arrays:
         return self.main_context.run(feeds)
@@ -87,13 +97,13 @@ class TensorrtEngine(Engine):
             del self.main_context, self._plan  # contexts before the plan, the plan before its runtime
 
 
-def _check_boundary(engine: trt.ICudaEngine, contract: GraphContract) -> None:
+def _check_boundary(plan_api: Api, engine: trt.ICudaEngine, contract: GraphContract) -> None:
     """Raise EngineError if a plan's inputs and outputs are not the contract's, batch axis included."""
-    modes = {trt.TensorIOMode.INPUT: "takes", trt.TensorIOMode.OUTPUT: "gives"}
+    modes = {plan_api.trt.TensorIOMode.INPUT: "takes", plan_api.trt.TensorIOMode.OUTPUT: "gives"}
     found = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
-        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name
+        dtype = np.dtype(plan_api.trt.nptype(engine.get_tensor_dtype(name))).name
         found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, tuple(engine.get_tensor_shape(name)))
     expected = {spec.name: ("takes", spec.dtype, (-1, *spec.shape)) for spec in contract.inputs}
     expected |= {spec.name: ("gives", spec.dtype, (-1, *spec.shape)) for spec in contract.outputs}

@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorrt as trt
 
-from engines.plan.log import BuildProgress, process_log, started
+from engines.plan.api import api
+from engines.plan.network import batch_profile, parse_file
 from engines.plan.runner import load_plan
 from engines.settings import BuildSettings
 from engines.tensorrt.inspect import check_network, inspect_plan
@@ -50,10 +51,13 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     options = TensorrtOptions(**settings.options)
     kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
     kernels.start()
-    builder, log = started(trt.Builder), process_log()
-    network = _network(builder, graph)
+    plan_api = api("tensorrt")
+    builder, log = plan_api.started(trt.Builder), plan_api.log
+    # TensorRT 11 has strongly typed networks only and ignores the flag.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parse_file(plan_api, network, graph.path)
     plugins = check_network(network, graph, _correlations(graph.path))
-    progress = BuildProgress(settings.progress)
+    progress = plan_api.progress(settings.progress)
     cache = settings.cache / f"tensorrt-{_digest(device, trt.__version__)}.timing"
     config = _config(builder, graph, settings, options)
     config.progress_monitor = progress
@@ -67,35 +71,15 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     timings = config.get_timing_cache()
     if timings is not None:
         atomic_write(cache, bytes(timings.serialize()))
-    loaded = load_plan(bytes(plan), graph.name, options.version_compatible)
+    loaded = load_plan(plan_api, bytes(plan), graph.name, options.version_compatible)
     return bytes(plan), {"layers": inspect_plan(loaded, graph, plugins), "kernels": _kernel_records(kernels)}
-
-
-def _network(builder: trt.Builder, graph: ExportedGraph) -> trt.INetworkDefinition:
-    # TensorRT 11 has strongly typed networks only and ignores the flag.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    log = process_log()
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(graph.path)):
-        raise EngineError(f"TensorRT does not read {graph.path}: {'; '.join(parser_errors(parser)) or log.reason()}.")
-    return network
-
-
-def parser_errors(parser: trt.OnnxParser | trt.OnnxParserRefitter) -> list[str]:
-    """Return a parser's errors, node by node."""
-    errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return [f"{error.node_name() or 'the graph'}: {' '.join(error.desc().split()).rstrip('.')}" for error in errors]
 
 
 def _config(
     builder: trt.Builder, graph: ExportedGraph, settings: BuildSettings, options: TensorrtOptions
 ) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    batches = settings.profile.min_batch, settings.profile.opt_batch, settings.profile.max_batch
-    for spec in graph.contract.inputs:
-        profile.set_shape(spec.name, *((batch, *spec.shape) for batch in batches))
-    config.add_optimization_profile(profile)
+    config.add_optimization_profile(batch_profile(builder, graph.contract, settings.profile))
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
     config.hardware_compatibility_level = _HARDWARE[options.hardware]

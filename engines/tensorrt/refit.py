@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorrt as trt
 
-from engines.plan.log import process_log
+from engines.plan.api import api
+from engines.plan.network import parser_errors
 from engines.plan.runner import load_plan
-from engines.tensorrt.build import parser_errors
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 
@@ -23,7 +23,8 @@ def refit_plan(plan: bytes, graph: ExportedGraph, host_code: bool) -> bytes:
         EngineError: if the plan was not built for it, or the graph has other weights than it asks for.
 
     """
-    loaded, log = load_plan(plan, graph.name, host_code), process_log()
+    plan_api = api("tensorrt")
+    loaded, log = load_plan(plan_api, plan, graph.name, host_code), plan_api.log
     if not loaded.engine.refittable:
         raise EngineError(f"The engine of {graph.name} takes no other weights; build it with refittable = true.")
     refitter = trt.Refitter(loaded.engine, log)

@@ -119,9 +119,10 @@ class TensorrtRuntime(RefittingRuntime):
         here = self.device()
         _require_version(folder, manifest, self.versions()["tensorrt"])
         _require_device(folder, manifest, here)
+        from engines.plan.api import api
         from engines.plan.runner import TensorrtEngine
 
-        return TensorrtEngine(folder / _MODEL, manifest)
+        return TensorrtEngine(api("tensorrt"), folder / _MODEL, manifest)
 
 
 def runs_on(manifest: EngineManifest, version: str) -> bool:

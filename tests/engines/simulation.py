@@ -14,7 +14,7 @@ from compiler import compiled_apart
 FOLDER = Path(__file__).parent / "simulated"
 _PACKAGES = ("tensorrt", "pycuda", "cuda")
 _BOUND = (
-    "engines.plan.log",
+    "engines.plan.api",
     "engines.plan.execution",
     "engines.plan.runner",
     "engines.tensorrt.build",

@@ -198,9 +198,9 @@ def test_an_fp32_plan(alignment: ExportedGraph, store: EngineStore) -> None:
 def test_errors_of_tensorrt_go_to_the_log(
     half_alignment: ExportedGraph, store: EngineStore, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from engines.plan.log import Log
+    from engines.plan.api import Api
 
-    log, severity = Log(), gpu.trt.ILogger.Severity
+    log, severity = Api("tensorrt").log, gpu.trt.ILogger.Severity
     with caplog.at_level(logging.DEBUG):
         log.log(severity.WARNING, "careful")
         log.log(severity.ERROR, "first\n  line.")

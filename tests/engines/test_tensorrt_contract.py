@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,9 @@ from export.exported import ExportedGraph
 
 HERE, ENGINES = Path(__file__).parent, official.ROOT / "engines"
 PINNED = ("tensorrt-10.15.json", "tensorrt-10.16.json")
-MODULES = sorted(path for path in ENGINES.rglob("*.py") if "import tensorrt" in path.read_text(encoding="utf-8"))
+MODULES = sorted(
+    path for path in ENGINES.rglob("*.py") if re.search(r"import tensorrt\b|\.trt\.", path.read_text(encoding="utf-8"))
+)
 
 needs_bindings = pytest.mark.skipif(bool(official.missing()), reason=official.missing())
 
@@ -86,8 +89,9 @@ def test_every_name_of_tensorrts_is_in_the_typings(module: Path) -> None:
     prefixes = {"trt": "", "tensorrt": "", "trtp": "plugin."}
     chains = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-        root, *names = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else [""]
-        if root in prefixes and all(name.isidentifier() for name in names):
+        text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        root, *names = text.removeprefix("plan_api.").removeprefix("self.").split(".")
+        if root in prefixes and names and all(name.isidentifier() for name in names):
             chains.add(prefixes[root] + ".".join(names))
     assert chains
     assert [chain for chain in sorted(chains) if chain not in declared()] == []
@@ -136,9 +140,10 @@ def test_a_tensorrt_that_cannot_start_is_an_error(environment: dict[str, str]) -
     code = (
         "import tensorrt as trt\n"
         "from engines.plan.runner import load_plan\n"
-        "from engines.plan.log import started\n"
+        "from engines.plan.api import api\n"
         "from outfitgan.errors import EngineError\n"
-        "for start in (lambda: load_plan(b'plan', 'bag', False), lambda: started(trt.Builder)):\n"
+        "own = api('tensorrt')\n"
+        "for start in (lambda: load_plan(own, b'plan', 'bag', False), lambda: own.started(trt.Builder)):\n"
         "    try:\n"
         "        start()\n"
         "    except EngineError as error:\n"
@@ -159,6 +164,7 @@ def test_the_runner_imports_nothing_but_numpy_and_tensorrt(environment: dict[str
     code = (
         "import sys\n"
         "import engines.plan.runner, engines.tensorrt.tensorrt_runtime, engines.registry\n"
+        "from engines.plan.api import api; api('tensorrt')\n"
         "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
         "print(sorted(name for name in names if not name.startswith(('_', 'cython'))))\n"
     )
@@ -183,19 +189,19 @@ def test_our_classes_are_tensorrts(environment: dict[str, str]) -> None:
     """pybind11 refuses an object whose base was not initialised, and an override that is missing."""
     code = (
         "import tensorrt as trt\n"
-        "from engines.plan.log import BuildProgress, LayerTimes, Log, started\n"
+        "from engines.plan.api import api\n"
         "from outfitgan.errors import EngineError\n"
-        "seen = []\n"
-        "times, progress = LayerTimes(), BuildProgress(lambda *told: seen.append(told))\n"
+        "seen, own = [], api('tensorrt')\n"
+        "times, progress = own.layer_times(), own.progress(lambda *told: seen.append(told))\n"
         "try:\n"
-        "    started(trt.Runtime)  # tells the log from C++ that it cannot start\n"
+        "    own.started(trt.Runtime)  # tells the log from C++ that it cannot start\n"
         "except EngineError as error:\n"
         "    print('CUDA' in str(error))\n"
         "progress.phase_start('outer', None, 4); progress.phase_start('inner', 'outer', 2)\n"
         "print(progress.step_complete('inner', 0), progress.step_complete('outer', 1), seen[-1])\n"
         "times.report_layer_time('conv', 0.5); times.report_layer_time('conv', 0.25)\n"
         "print(times.milliseconds)\n"
-        "print([base.__name__ for kind in (Log, LayerTimes, BuildProgress) for base in kind.__bases__])\n"
+        "print([type(made).__bases__[1].__name__ for made in (own.log, times, progress)])\n"
     )
     done = official.run(environment, "-c", code)
     assert done.returncode == 0, done.stderr
@@ -211,10 +217,12 @@ def test_our_classes_are_tensorrts(environment: dict[str, str]) -> None:
 def test_build_progress_names_its_arguments_as_tensorrt_does(environment: dict[str, str]) -> None:
     code = (
         "import inspect, json\n"
+        "import tensorrt as trt\n"
         "from engines.plan.log import BuildProgress, LayerTimes, Log\n"
-        "own = {f'{k.__bases__[0].__name__}.{n}': list(inspect.signature(f).parameters)[1:]\n"
-        "       for k in (BuildProgress, LayerTimes, Log) for n, f in vars(k).items()\n"
-        "       if inspect.isfunction(f) and hasattr(k.__bases__[0], n) and n != '__init__'}\n"
+        "bases = {BuildProgress: trt.IProgressMonitor, LayerTimes: trt.IProfiler, Log: trt.ILogger}\n"
+        "own = {f'{base.__name__}.{n}': list(inspect.signature(f).parameters)[1:]\n"
+        "       for k, base in bases.items() for n, f in vars(k).items()\n"
+        "       if inspect.isfunction(f) and hasattr(base, n) and n != '__init__'}\n"
         "print(json.dumps(own))\n"
     )
     own = json.loads(official.run(environment, "-c", code).stdout)
