@@ -18,6 +18,7 @@ from engines.manifest import EngineManifest, Profile, hash_files, read_manifest,
 from engines.registry import PRECISIONS, device_fields, engine_precision, load_runtime
 from engines.runtime import RefittingRuntime
 from engines.settings import BuildSettings
+from engines.verification import UNKNOWN_DEVICE, save_references
 from export.onnx_runner import onnx_runner
 from export.parity import Parity, measure, parity_feeds, shortfalls
 from outfitgan.errors import ConfigError, EngineError, UnsupportedError
@@ -77,7 +78,7 @@ class EngineStore:
         graph: ExportedGraph,
         runtime: str,
         precision: str,
-        profile: Profile | None = None,  # batches; from 1 to the contract's largest by default, tuned for 1
+        profile: Profile | None = None,  # batches; from 1 to the runtime's largest by default, tuned for 1
         progress: Progress = no_progress,
     ) -> Path:
         """Return the engine's folder, building it if it is not there or was altered.
@@ -140,7 +141,8 @@ class EngineStore:
     def _request(self, graph: ExportedGraph, runtime: str, precision: str, profile: Profile | None) -> _BuildRequest:
         if precision not in PRECISIONS:
             raise EngineError(f"There is no engine precision '{precision}'; choose from {', '.join(PRECISIONS)}.")
-        profile = _checked_profile(profile or Profile(1, 1, graph.contract.max_batch), graph)
+        largest = load_runtime(runtime).largest_batch(graph.contract)
+        profile = _checked_profile(profile or Profile(1, 1, largest), graph)
         options = self.options(runtime)
         key = _key(graph, runtime, precision, profile, options)
         folder = self.root / f"{graph.name}.{runtime}.{precision}.{key[:12]}"
@@ -167,12 +169,18 @@ def _is_built(request: _BuildRequest) -> bool:
 
 
 def _build_folder(request: _BuildRequest, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """Write an engine's folder by `build`, which returns the manifest's details, and measure its parity."""
+    """Write an engine's folder by `build`, which returns the manifest's details, and measure its parity.
+
+    What this machine cannot run is left unverified, with what its graph gives here: see `engines.verification`.
+    """
     graph, runtime = request.graph, load_runtime(request.runtime)
     if sha256_of(graph.path) != graph.sha256:
         raise EngineError(f"{graph.path} changed after it was loaded (its SHA-256 differs); export it again.")
     with partial_folder(request.folder, keep=lambda: _is_built(request)) as partial:
         details = build(partial)
+        runs_here = not runtime.why_not_here()
+        if not runs_here:
+            save_references(onnx_runner(graph.path, graph.contract), graph.contract, partial)
         manifest = EngineManifest(
             contract=graph.contract,
             graph_sha256=graph.sha256,
@@ -180,13 +188,17 @@ def _build_folder(request: _BuildRequest, build: Callable[[Path], dict[str, Any]
             precision=request.precision,
             files=hash_files(partial),
             versions=runtime.versions(),
-            device=runtime.device(),
+            device=runtime.device() if runs_here else UNKNOWN_DEVICE,
             profile=request.profile,
             parity={},
             key=request.key,
             options=request.options,
             details=details,
+            verified=runs_here,
         )
+        if not runs_here:
+            write_manifest(manifest, partial)
+            return request.folder
         with runtime.open(partial, manifest, 0) as engine:
             figures = _parity(engine, graph)
         missed = shortfalls(figures, graph.contract, request.precision)

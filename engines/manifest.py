@@ -13,8 +13,8 @@ from outfitgan.errors import EngineError, GraphError
 from outfitgan.files import atomic_write, sha256_of
 
 MANIFEST = "manifest.json"
-FORMAT = 2
-"""In format 1, which is read too, the runtime was called `target`."""
+FORMAT = 3
+"""In formats 1 and 2, which are read too, nothing was unverified; in 1 the runtime was called `target`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class EngineManifest:
     key: str  # SHA-256 of everything that fixes the engine
     options: dict[str, Any] = field(default_factory=dict)  # the runtime's own choices
     details: dict[str, Any] = field(default_factory=dict)  # what the runtime records of what it built
+    verified: bool = True  # whether it has run, and agreed with its graph; see `engines.verification`
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
@@ -51,7 +52,7 @@ class EngineManifest:
     def from_json(cls, data: dict[str, Any]) -> EngineManifest:
         """Rebuild a manifest from `to_json`; raise EngineError if it has another format."""
         try:
-            if data["format"] not in (1, FORMAT):
+            if data["format"] not in (1, 2, FORMAT):
                 raise EngineError(f"The engine's manifest has format {data['format']}, not {FORMAT}; build it again.")
             names = {"target": "runtime"} if data["format"] == 1 else {}
             fields = {names.get(name, name): value for name, value in data.items() if name != "format"}
@@ -71,6 +72,8 @@ def _check_types(fields: dict[str, Any]) -> None:
     for name in ("files", "versions", "device", "parity", "options", "details"):
         if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name} is not a table")
+    if not isinstance(fields.get("verified", True), bool):
+        raise ValueError("verified is neither true nor false")
     if not fields["files"]:
         raise ValueError("it lists no file")
     for name, digest in fields["files"].items():

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from engines.engine import Engine
-from engines.manifest import read_manifest
+from engines.manifest import EngineManifest, read_manifest
 from engines.runtime import Runtime
 from export.exported import exported_precision
 from outfitgan.errors import EngineError
@@ -16,6 +16,7 @@ RUNTIMES: dict[str, str] = {
     "onnxruntime": "engines.onnxruntime.cpu:OnnxruntimeCpu",
     "openvino": "engines.openvino.cpu:OpenvinoCpu",
     "tensorrt": "engines.tensorrt.tensorrt_runtime:TensorrtRuntime",
+    "tensorrt-rtx": "engines.tensorrt_rtx.rtx_runtime:TensorrtRtx",
     "onnxruntime-cuda": "engines.onnxruntime.gpu:OnnxruntimeCuda",
     "onnxruntime-tensorrt": "engines.onnxruntime.gpu:OnnxruntimeTensorrt",
 }
@@ -61,12 +62,13 @@ def open_engine(folder: Path, threads: int = 0) -> Engine:
     """Check an engine's folder and load it with `threads` threads (0: all cores).
 
     Raises:
-        EngineError: if the folder is missing, altered or cannot run here.
+        EngineError: if the folder is missing, altered, not verified or cannot run here.
 
     """
     if threads < 0:
         raise EngineError(f"An engine cannot have {threads} threads; give 0 for all cores, or more.")
     manifest = read_manifest(folder)
+    require_verified(folder, manifest)
     runtime = load_runtime(manifest.runtime)
     if fields := runtime.required_device_fields(manifest.options):
         built, here = manifest.device, runtime.device()
@@ -76,6 +78,15 @@ def open_engine(folder: Path, threads: int = 0) -> Engine:
                 f"{_shown(here, fields)}; build it here."
             )
     return runtime.open(folder, manifest, threads)
+
+
+def require_verified(folder: Path, manifest: EngineManifest) -> None:
+    """Raise EngineError if an engine was built where it cannot run, and has not run since."""
+    if not manifest.verified:
+        raise EngineError(
+            f"The engine {folder} was built without a GPU and has never run: 'outfitgan verify {folder}' on a machine "
+            "with the GPU that is to run it measures its accuracy."
+        )
 
 
 def device_fields(device: Mapping[str, str], fields: tuple[str, ...]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from engines.engine import Engine
 from engines.manifest import EngineManifest
 from engines.settings import BuildSettings
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ class Runtime(ABC):
                 f"The runtime {self.name} has no option {', '.join(choices)}, nor any other; leave it out."
             )
         return {}
+
+    def why_not_here(self) -> str:
+        """Return why this machine cannot run what the runtime builds on it, empty if it can."""
+        return ""
+
+    def largest_batch(self, contract: GraphContract) -> int:
+        """Return the largest batch that an engine of a graph is built for."""
+        return contract.max_batch
 
     def required_device_fields(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the fields of `device` in which a machine must equal the one that built an engine to run it."""

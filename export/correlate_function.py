@@ -24,8 +24,6 @@ VERSION = 1
 OPSET = 23
 """The standard opset of the function and of every graph: the first that has `Attention`."""
 
-WIDEST = 256
-"""The most channels, of features or of values, that TensorRT fuses."""
 
 Floats = TypeVar("Floats", bound=Union[FLOAT, FLOAT16])  # noqa: UP007, onnxscript reads no other union
 

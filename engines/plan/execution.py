@@ -92,7 +92,7 @@ class ExecutionContext:
                 self._stream.synchronize()
             finally:
                 self._context.profiler = None
-        return times.milliseconds
+        return dict(times.milliseconds)
 
     def compute_times(self, feeds: Arrays, repeats: int) -> list[float]:
         """Return the milliseconds between two events around the plan alone, without copies, for each repeat."""

@@ -1,0 +1,94 @@
+"""Engines built where they cannot run: what their graphs give is kept beside them, and compared where they do."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.engine import Engine
+from engines.manifest import EngineManifest, Profile, read_manifest, write_manifest
+from engines.registry import load_runtime
+from export.parity import Parity, Runner, adversarial_inputs, measure, shortfalls
+from outfitgan.contracts import Arrays, GraphContract
+from outfitgan.errors import EngineError
+
+REFERENCES = "references.npz"
+"""The file of an engine's folder that holds its graph's outputs in onnxruntime, a row for each adversarial input."""
+
+UNKNOWN_DEVICE = {"name": "none yet"}
+"""The device of an engine that has not run."""
+
+_SEED = 0
+
+
+def save_references(run: Runner, contract: GraphContract, folder: Path) -> None:
+    """Write what `run`, which is the graph in onnxruntime, gives for each adversarial input; values of FP32 in FP16."""
+    outputs = [run(feeds) for _, feeds in adversarial_inputs(contract, 1, _SEED)]
+    rows = {spec.name: np.concatenate([given[spec.name] for given in outputs]) for spec in contract.outputs}
+    np.savez_compressed(folder / REFERENCES, **{name: _narrow(array) for name, array in rows.items()})
+
+
+def verify(folder: Path) -> EngineManifest:
+    """Run an engine on this machine, and write into its manifest how well it agrees with its graph.
+
+    An engine that was verified before is verified again.
+
+    Raises:
+        EngineError: if it was altered, cannot run here, or is out of tolerance; its manifest then stays as it was.
+
+    """
+    manifest = read_manifest(folder)
+    if REFERENCES not in manifest.files:
+        raise EngineError(
+            f"The engine {folder} keeps no outputs to be compared with: it was verified when it was built; nothing is "
+            "to be done."
+        )
+    runtime = load_runtime(manifest.runtime)
+    if reason := runtime.why_not_here():
+        raise EngineError(f"{folder} cannot be verified here: {reason}")
+    with runtime.open(folder, replace(manifest, verified=False), 0) as engine:
+        figures = _measure(engine, _read(folder, manifest.contract))
+    device = runtime.device()
+    missed = shortfalls(figures, manifest.contract, manifest.precision)
+    if missed:
+        raise EngineError(
+            f"The engine {folder} is out of tolerance on {device['name']}: {missed}. Do not use it there; build "
+            "another precision, and report it."
+        )
+    parity = {name: figure.to_json() for name, figure in figures.items()}
+    verified = replace(manifest, verified=True, parity=parity, device=device)
+    write_manifest(verified, folder)
+    return verified
+
+
+def _measure(engine: Engine, rows: Arrays) -> dict[str, Parity]:
+    """Compare at batches of 1, 2 and the largest, those that the profile takes."""
+    contract, profile = engine.contract, engine.manifest.profile
+    references, feeds = [], []
+    for batch in _batches(profile):
+        for index, (_, feed) in enumerate(adversarial_inputs(contract, batch, _SEED)):
+            wanted = [row % len(next(iter(rows.values()))) for row in range(index * batch, (index + 1) * batch)]
+            references.append({name: array[wanted] for name, array in rows.items()})
+            feeds.append(feed)
+    return measure(references, engine.run, feeds, contract)
+
+
+def _batches(profile: Profile) -> list[int]:
+    return [n for n in sorted({1, 2, profile.max_batch}) if profile.min_batch <= n <= profile.max_batch]
+
+
+def _read(folder: Path, contract: GraphContract) -> Arrays:
+    try:
+        with np.load(folder / REFERENCES, allow_pickle=False) as stored:
+            return {spec.name: stored[spec.name].astype(spec.dtype) for spec in contract.outputs}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise EngineError(f"{folder / REFERENCES} is not readable ({error}); build the engine again.") from error
+
+
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.float16) if array.dtype == np.float32 else array
