@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import print_line, print_notes, progress_bar
+from cli.console import print_line, print_note, print_notes, progress_bar
 from cli.shared_options import Precision, RunOption, RuntimeName, Threads
 from outfitgan.errors import InputError
 
@@ -58,6 +58,7 @@ def build(
 ) -> None:
     """Build an engine of each graph and check it against the graph."""
     from engines.engine_store import EngineStore
+    from engines.manifest import parse_manifest
     from engines.registry import load_runtime
     from outfitgan.config import parse_fields
     from outfitgan.run_folder import RunFolder
@@ -69,8 +70,12 @@ def build(
     if fields:
         store.choose(runtime, parse_fields(fields))
     with progress_bar("build") as progress:
-        store.build_all(graphs, runtime, precision, progress)
+        folders = store.build_all(graphs, runtime, precision, progress)
     print_line(f"Built {len(graphs)} {runtime} {precision} engines in {run}/engines.")
+    if any(not parse_manifest(folder).verified for folder in folders.values()):
+        print_note(
+            "note: they have never run, for want of a GPU: 'outfitgan verify' measures them on a machine that has one."
+        )
 
 
 @app.command()

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import data_verbs, deploy_verbs, kernel_verbs, serve_verbs, study_verbs, train_verbs
+from cli import data_verbs, deploy_verbs, engine_verbs, kernel_verbs, serve_verbs, study_verbs, train_verbs
 from cli.console import print_error, print_note
 from outfitgan.program import run_program, with_new_names
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_verbs.app, name="data")
-for _family in (train_verbs, deploy_verbs, serve_verbs, study_verbs, kernel_verbs):
+for _family in (train_verbs, deploy_verbs, engine_verbs, serve_verbs, study_verbs, kernel_verbs):
     app.add_typer(_family.app)
 
 

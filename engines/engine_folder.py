@@ -41,6 +41,11 @@ def find_engines(root: Path, runtime: str | None = None, precision: str | None =
     return found
 
 
+def engine_folders(path: Path) -> list[Path]:
+    """Return `path` if it is an engine's folder, or the engine folders below it; raise EngineError if there is none."""
+    return [path] if (path / MANIFEST).is_file() else list(_manifests(path))
+
+
 def _manifests(root: Path) -> dict[Path, EngineManifest]:
     """Return the manifest of every engine folder below `root`; a build that is under way has a hidden name."""
     if not root.is_dir():

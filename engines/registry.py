@@ -10,6 +10,7 @@ from engines.engine import Engine
 from engines.manifest import EngineManifest, read_manifest
 from engines.runtime import Runtime
 from export.exported import exported_precision
+from outfitgan.contracts import GraphContract
 from outfitgan.errors import EngineError
 
 RUNTIMES: dict[str, str] = {
@@ -27,10 +28,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 def load_runtime(name: str) -> Runtime:
     """Return a runtime; raise EngineError if there is none of this name or its packages are missing."""
-    if name not in RUNTIMES:
-        raise EngineError(f"There is no runtime '{name}'; choose from {', '.join(RUNTIMES)}.")
-    module, _, class_name = RUNTIMES[name].partition(":")
-    runtime: Runtime = getattr(import_module(module), class_name)()
+    runtime = _runtime(name)
     try:
         runtime.versions()
     except ModuleNotFoundError as error:
@@ -40,6 +38,19 @@ def load_runtime(name: str) -> Runtime:
         ) from error
     except ImportError as error:  # the package is there, and a library that it needs is not
         raise EngineError(f"The runtime {name} does not load ({error}); put it on the library path.") from error
+    return runtime
+
+
+def largest_batch(runtime: str, contract: GraphContract) -> int:
+    """Return the largest batch that a runtime's engine of a graph takes; its packages may be missing."""
+    return _runtime(runtime).largest_batch(contract)
+
+
+def _runtime(name: str) -> Runtime:
+    if name not in RUNTIMES:
+        raise EngineError(f"There is no runtime '{name}'; choose from {', '.join(RUNTIMES)}.")
+    module, _, class_name = RUNTIMES[name].partition(":")
+    runtime: Runtime = getattr(import_module(module), class_name)()
     return runtime
 
 

@@ -15,7 +15,7 @@ from engines.manifest import EngineManifest, Profile, read_manifest, write_manif
 from engines.registry import load_runtime
 from export.parity import Parity, Runner, adversarial_inputs, measure, shortfalls
 from outfitgan.contracts import Arrays, GraphContract
-from outfitgan.errors import EngineError
+from outfitgan.errors import EngineError, UnsupportedError
 
 REFERENCES = "references.npz"
 """The file of an engine's folder that holds its graph's outputs in onnxruntime, a row for each adversarial input."""
@@ -39,7 +39,8 @@ def verify(folder: Path) -> EngineManifest:
     An engine that was verified before is verified again.
 
     Raises:
-        EngineError: if it was altered, cannot run here, or is out of tolerance; its manifest then stays as it was.
+        UnsupportedError: if this machine runs no engine of the kind.
+        EngineError: if it was altered, does not open, or is out of tolerance; its manifest then stays as it was.
 
     """
     manifest = read_manifest(folder)
@@ -50,7 +51,7 @@ def verify(folder: Path) -> EngineManifest:
         )
     runtime = load_runtime(manifest.runtime)
     if reason := runtime.why_not_here():
-        raise EngineError(f"{folder} cannot be verified here: {reason}")
+        raise UnsupportedError(f"{folder} cannot be verified here: {reason}")
     with runtime.open(folder, replace(manifest, verified=False), 0) as engine:
         figures = _measure(engine, _read(folder, manifest.contract))
     device = runtime.device()

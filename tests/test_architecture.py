@@ -29,6 +29,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "engines.plan": ("outfitgan", "engines"),
     "engines.onnxruntime": ("outfitgan", "export", "engines", "engines.plan"),
     "engines.openvino": ("outfitgan", "export", "engines"),
+    "engines.tensorrt_rtx": ("outfitgan", "export", "engines", "engines.plan"),
     "engines.tensorrt": ("outfitgan", "outfitgan.ops", "export", "engines", "engines.plan"),
     "serving.client": ("outfitgan",),
     "serving.server": ("outfitgan",),

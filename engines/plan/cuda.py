@@ -18,7 +18,9 @@ def cuda_driver() -> ModuleType:
     try:
         import pycuda.driver
     except ModuleNotFoundError as error:
-        raise EngineError(f"TensorRT engines need the package {error.name}; pip install 'outfitgan[gpu]'.") from error
+        raise EngineError(
+            f"Running TensorRT's plans needs the package {error.name}; pip install pycuda, beside a CUDA toolkit."
+        ) from error
     except ImportError as error:  # PyCUDA is there and libcuda.so.1 is not
         raise EngineError(f"There is no NVIDIA driver here ({error}); install one, or take a CPU runtime.") from error
     try:

@@ -45,7 +45,7 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
 
     Returns:
         The plan, and the manifest's details of it: compute capabilities, bytes of activations at the largest batch,
-        layers, how many of each kind, how many fused correlations and INT8 convolutions.
+        how many layers of each kind, fused correlations and INT8 convolutions, and every layer.
 
     Raises:
         EngineError: if it cannot be built, a correlation is not fused, or it is not in the graph's precision.
@@ -76,10 +76,10 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
     return plan, {
         "compute_capabilities": list(capabilities),
         "activation_bytes": activations,
-        "kinds": dict(Counter(layer.kind for layer in layers)),
+        "layers": dict(Counter(layer.kind for layer in layers)),
         "fused_correlations": len(facts.correlations) if fused else 0,
         "int8_convolutions": int8_convolutions(layers, facts),
-        "layers": [layer.to_json() for layer in layers],
+        "layer_table": [layer.to_json() for layer in layers],
     }
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 from engines.manifest import EngineManifest
 from engines.plan.api import Api
 from engines.plan.runner import TensorrtEngine
-from engines.tensorrt_rtx.rtx_options import RtxOptions
 from outfitgan.files import atomic_write
 
 if TYPE_CHECKING:
@@ -50,11 +49,13 @@ class RtxEngine(TensorrtEngine):
         return cast("trt.ICudaEngine", self._plan.engine)
 
     def _runtime_config(self) -> trt.IRuntimeConfig:
-        options, config = RtxOptions(**self.manifest.options), self._deserialized.create_runtime_config()
+        options, config = self.manifest.options, self._deserialized.create_runtime_config()
         strategies = self._api.trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, options.specialization.upper())
+        config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, options["specialization"].upper())
         graphs = self._api.trt.CudaGraphStrategy
-        config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE if options.cuda_graphs == "whole" else graphs.DISABLED
+        config.cuda_graph_strategy = (
+            graphs.WHOLE_GRAPH_CAPTURE if options["cuda_graphs"] == "whole" else graphs.DISABLED
+        )
         cache = config.create_runtime_cache()
         content = _read(self._kernels)
         if content and not cache.deserialize(content):  # of another GPU, driver or version: it stays empty

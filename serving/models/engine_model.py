@@ -25,8 +25,8 @@ class EngineModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the version folder as an engine; raise EngineError if it was altered or is for another backend."""
         config = json.loads(args["model_config"])
-        parameters = config.get("parameters", {})
-        threads = parameters.get(CPU_THREAD_PARAMETER[self.runtime], {}).get("string_value", "0")
+        parameters = config.get("parameters", {})  # a GPU's have none for threads
+        threads = parameters.get(CPU_THREAD_PARAMETER.get(self.runtime, ""), {}).get("string_value", "0")
         self.engine = open_engine(Path(args["model_repository"]) / args["model_version"], int(threads))
         found = self.engine.manifest.runtime
         if found != self.runtime:
@@ -45,7 +45,7 @@ class EngineModel:
                 sound.append((index, feeds, self.engine.contract.check_inputs(feeds)))
             except InputError as error:
                 answers[index] = refusal(str(error), pb_utils.TritonError.INVALID_ARG)
-        for group in _groups(sound, self.engine.contract.max_batch):
+        for group in _groups(sound, self.engine.manifest.profile.max_batch):
             self._run(group, answers)
         return answers
 

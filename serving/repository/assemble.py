@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engines.manifest import MANIFEST, EngineManifest, read_manifest
+from engines.registry import largest_batch, require_verified
 from outfitgan.config import ModelConfig
 from outfitgan.contracts import GraphContract
 from outfitgan.errors import ConfigError, EngineError, GraphError, ServerError
@@ -22,6 +23,7 @@ from serving.repository.configs import (
 from serving.repository.gpu_config import DEFAULT_GPU_SERVING, GpuServing, plan_file, short_capability
 from serving.repository.pbtxt import parse
 from serving.repository.plans import check_plans
+from serving.repository.rtx_config import check_rtx_plans
 
 Engines = Mapping[str, Path]
 """Graph name -> engine folder."""
@@ -44,8 +46,8 @@ def assemble(
 
     Raises:
         GraphError: if the engines are not those of the model's graphs.
-        EngineError: if one is altered, of another runtime or for fewer batches than a server sends, or if plans do not
-            go together or with the server's TensorRT.
+        EngineError: if one is altered, not verified, of another runtime or for fewer batches than a server sends, or
+            if plans do not go together or with the server's TensorRT.
         ConfigError: if `gpu` cannot be had, or is asked for with engines of a CPU.
         ServerError: if `output` holds something else than a repository.
 
@@ -60,7 +62,10 @@ def assemble(
         raise ConfigError(f"These engines are for {runtime}, on a CPU: leave the options of a GPU server out.")
     plans: dict[str, list[EngineManifest]] = {}
     if not on_cpu:
-        check_plans(sets, gpu.tensorrt)
+        if runtime == "tensorrt-rtx":
+            check_rtx_plans(manifests, also)
+        else:
+            check_plans(sets, gpu.tensorrt)
         plans = {name: [found[name] for found in sets] for name in contracts}
     configs = repository_configs(model, contracts, runtime if on_cpu else DEFAULT_CPU_RUNTIME, threads, gpu, plans)
     if not on_cpu:
@@ -90,11 +95,12 @@ def _checked(model: ModelConfig, contracts: Mapping[str, GraphContract], engines
                 f"The engine {engines[name]} does not take and give what {name} of this model does "
                 f"(image size {model.image_size}, source {model.source}): export and build that graph again."
             )
-        profile = manifests[name].profile
-        if (profile.min_batch, profile.max_batch) != (1, contract.max_batch):
+        require_verified(engines[name], manifests[name])
+        profile, largest = manifests[name].profile, largest_batch(manifests[name].runtime, contract)
+        if (profile.min_batch, profile.max_batch) != (1, largest):
             raise EngineError(
                 f"The engine {engines[name]} is for batches of {profile.min_batch} to {profile.max_batch}; a server "
-                f"sends 1 to {contract.max_batch}: build it without a profile of its own."
+                f"sends 1 to {largest}: build it without a profile of its own."
             )
     return manifests
 

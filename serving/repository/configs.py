@@ -20,8 +20,9 @@ from serving.repository.ensembles import ensemble_from_source, ensembles_with_ma
 from serving.repository.gpu_config import DEFAULT_GPU_SERVING, PLAN, GpuServing, gpu_config
 from serving.repository.model_config import model_config
 from serving.repository.pbtxt import render
+from serving.repository.rtx_config import rtx_config
 
-ENGINE_FILENAME = {"tensorrt": PLAN, "onnxruntime": "model.onnx", "openvino": "model.xml"}
+ENGINE_FILENAME = {"tensorrt": PLAN, "tensorrt-rtx": PLAN, "onnxruntime": "model.onnx", "openvino": "model.xml"}
 """The file in a version folder that Triton hands to each backend."""
 
 DEFAULT_CPU_RUNTIME = "openvino"
@@ -56,7 +57,7 @@ def repository_configs(
     for name, contract in contracts.items():
         purpose = _purpose(contract)
         files[f"{name}/config.pbtxt"] = render(
-            gpu_config(contract, gpu, plans.get(name, ())), f"{purpose}, on an NVIDIA GPU"
+            _gpu_config(contract, gpu, plans.get(name, ())), f"{purpose}, on an NVIDIA GPU"
         )
         cpu = cpu_config(contract, cpu_runtime, threads)
         files[f"{name}/configs/cpu.pbtxt"] = render(cpu, f"{purpose}, for `--model-config-name=cpu`")
@@ -78,6 +79,12 @@ def cpu_config(contract: GraphContract, runtime: str, threads: int) -> Any:
     config.dynamic_batching.SetInParent()
     config.parameters[CPU_THREAD_PARAMETER[runtime]].string_value = str(threads)
     return config
+
+
+def _gpu_config(contract: GraphContract, gpu: GpuServing, plans: Sequence[EngineManifest]) -> Any:
+    if plans and plans[0].runtime == "tensorrt-rtx":
+        return rtx_config(plans[0], gpu)
+    return gpu_config(contract, gpu, plans)
 
 
 def _purpose(contract: GraphContract) -> str:

@@ -49,7 +49,7 @@ def gpu_config(
     for batch in sorted(set(serving.cuda_graphs)):
         _record(config, contract, batch)
     for batch in sorted({1, contract.max_batch}):
-        _warm_up(config, contract, batch)
+        warm_up(config, contract, batch)
     if plans:
         _map_plans(config, plans)
     return config
@@ -74,7 +74,7 @@ def _record(config: Any, contract: GraphContract, batch: int) -> None:
         spec.input[tensor.name].dim.extend(tensor.shape)  # without the batch, which the backend puts before
 
 
-def _warm_up(config: Any, contract: GraphContract, batch: int) -> None:
+def warm_up(config: Any, contract: GraphContract, batch: int) -> None:
     """Run the engine on black images before the model is ready: the first run of a batch size loads its kernels."""
     sample = config.model_warmup.add(name=f"batch_{batch}", batch_size=batch)
     for tensor, declared in zip(contract.inputs, config.input, strict=True):

@@ -19,6 +19,8 @@ OPTIONS = {
     "train-masks": "--run",
     "export": "--run --precision --calibrate",
     "build": "--run --runtime --precision --set",
+    "inspect": "",
+    "verify": "",
     "parity": "--run",
     "assemble": "--run --runtime --precision --threads --output --also --instances --cuda-graph --server-tensorrt",
     "serve": "--repository --http-port --grpc-port --metrics-port --host --log",

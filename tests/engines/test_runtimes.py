@@ -64,7 +64,7 @@ def test_a_missing_library_is_another_sentence(monkeypatch: pytest.MonkeyPatch) 
 def test_the_gpu_needs_pycuda() -> None:
     from engines.plan.cuda import gpu
 
-    with pytest.raises(EngineError, match="TensorRT engines need the package pycuda; pip install"):
+    with pytest.raises(EngineError, match="Running TensorRT's plans needs the package pycuda; pip install pycuda"):
         gpu()
 
 

@@ -98,7 +98,7 @@ def test_what_a_server_cannot_run_is_not_assembled(built: RunFolder, tmp_path: P
         (copy / "manifest.json").write_text(manifest.replace('"runtime": "tensorrt"', '"runtime": "onnxruntime-cuda"'))
     foreign = {name: tmp_path / "engines" / folder.name for name, folder in engines.items()}
     with pytest.raises(
-        EngineError, match="serves engines for tensorrt, onnxruntime, openvino, not for onnxruntime-cuda"
+        EngineError, match="serves engines for tensorrt, tensorrt-rtx, onnxruntime, openvino, not for onnxruntime-cuda"
     ):
         assemble(model, foreign, tmp_path / "a")
     assert not (tmp_path / "a").exists()
