@@ -52,7 +52,7 @@ def graph_facts(path: Path) -> GraphFacts:
     correlations = [node for node in graph.node if (node.domain, node.op_type) == (_DOMAIN, _CORRELATE)]
     return GraphFacts(
         correlations=tuple(_correlation(*(shapes[name] for name in node.input)) for node in correlations),
-        convolutions=frozenset(node.name for node in graph.node if node.op_type == _CONVOLUTION),
+        convolutions=frozenset(_name(node) for node in graph.node if node.op_type == _CONVOLUTION),
         fp32=frozenset(_fp32(graph.node, types)),
     )
 
@@ -63,7 +63,12 @@ def _correlation(target: list[int], source: list[int], values: list[int]) -> Cor
 
 def _fp32(nodes: Iterable[onnx.NodeProto], types: dict[str, onnx.TypeProto.Tensor]) -> set[str]:
     return {
-        node.name
+        _name(node)
         for node in nodes
         if any(name in types and types[name].elem_type == TensorProto.FLOAT for name in (*node.input, *node.output))
     }
+
+
+def _name(node: onnx.NodeProto) -> str:
+    """Return what TensorRT calls a node."""
+    return str(node.name or f"node_of_{node.output[0]}")

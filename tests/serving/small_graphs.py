@@ -92,7 +92,12 @@ def _item(kind: ItemKind, mask: str, image: str) -> list[onnx.NodeProto]:
 
 def _mask(contract: GraphContract, kind: str) -> list[onnx.NodeProto]:
     channel = np.array([CHANNELS[ItemKind(kind)]], np.int64)
-    return [_constant("channel", channel), helper.make_node("Gather", ["SOURCE", "channel"], ["MASK"], axis=3)]
+    return [
+        _constant("channel", channel),
+        helper.make_node("Cast", ["SOURCE"], ["source"], to=TensorProto.INT32),  # TensorRT gathers no bytes
+        helper.make_node("Gather", ["source", "channel"], ["mask"], axis=3),
+        helper.make_node("Cast", ["mask"], ["MASK"], to=TensorProto.UINT8),
+    ]
 
 
 def _alignment(contract: GraphContract, kind: str) -> list[onnx.NodeProto]:
