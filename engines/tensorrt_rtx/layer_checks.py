@@ -53,6 +53,8 @@ def check_fused(layers: Sequence[Layer], correlations: Sequence[Correlation], wh
 def check_types(layers: Sequence[Layer], facts: GraphFacts, precision: str, what: str) -> None:
     """Raise EngineError if a convolution is not in the graph's precision, or a layer is in FP32 and none of its nodes.
 
+    What convolutions add up from INT8 may stay in FP32, in which TensorRT scales it: that is more exact.
+
     Args:
         layers: of a plan.
         facts: of its graph.
@@ -62,13 +64,15 @@ def check_types(layers: Sequence[Layer], facts: GraphFacts, precision: str, what
     """
     allowed = TYPES[precision]
     for layer in (layer for layer in layers if is_convolution(layer, facts)):
-        if found := {*operand_types(layer)} - {*allowed}:
+        if others := {*operand_types(layer)} - {*allowed}:
             raise EngineError(
-                f"{what} multiplies {layer.name} in {', '.join(sorted(found))}, not in {precision}; TensorRT has built "
+                f"{what} multiplies {layer.name} in {', '.join(sorted(others))}, not in {precision}; TensorRT has built "
                 "another precision than the graph's."
             )
+    sums = {tensor.name for layer in _rounded(layers, facts) for tensor in layer.outputs}
     for layer in layers:
-        if "Float" in {tensor.dtype for tensor in layer.tensors} and not _may_be_fp32(layer, facts):
+        own = {tensor.name for tensor in layer.tensors if tensor.dtype == "Float"} - sums
+        if own and not _may_be_fp32(layer, facts):
             raise EngineError(
                 f"{what} computes {layer.name} in FP32, which the graph does not ({', '.join(layer.nodes[:3])}); "
                 "export the graph again, and report it if that does not help."
@@ -77,7 +81,11 @@ def check_types(layers: Sequence[Layer], facts: GraphFacts, precision: str, what
 
 def int8_convolutions(layers: Sequence[Layer], facts: GraphFacts) -> int:
     """Return how many convolutions multiply in INT8."""
-    return sum("Int8" in operand_types(layer) for layer in layers if is_convolution(layer, facts))
+    return len(_rounded(layers, facts))
+
+
+def _rounded(layers: Sequence[Layer], facts: GraphFacts) -> list[Layer]:
+    return [layer for layer in layers if is_convolution(layer, facts) and "Int8" in operand_types(layer)]
 
 
 def is_convolution(layer: Layer, facts: GraphFacts) -> bool:

@@ -20,7 +20,7 @@ _LINE = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
     r"Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), StreamId: .*?Metadata: ?(?P<metadata>.*)"
 )
-_TENSOR = re.compile(r"\{ Name: .*?, Dimensions: \[(.*?)\],.*?Datatype: (\w+),")
+_TENSOR = re.compile(r"\{ Name: ([^{}]*?), Dimensions: \[([-\d,]*)\],[^{}]*?Datatype: (\w+),")
 _NODE = re.compile(r"\[ONNX Layer: (.*?)\]")
 
 _SYNCHRONISATION = ("signal", "wait")
@@ -30,6 +30,7 @@ _SYNCHRONISATION = ("signal", "wait")
 class LayerTensor:
     """What a layer reads or writes."""
 
+    name: str  # TensorRT's, one where a layer reads what another writes
     dtype: str  # Half, Float, Int8, UInt8, ...
     shape: tuple[int, ...]  # -1 where it is dynamic
 
@@ -86,15 +87,18 @@ def read_layers(messages: Iterable[str]) -> list[Layer]:
 
 def _read(line: str) -> Layer:
     match = _LINE.fullmatch(line.strip())
-    if match is None:
+    parts = [_tensors(match[part]) for part in ("inputs", "constants", "outputs")] if match else []
+    if match is None or None in parts:
         raise EngineError(f"TensorRT for RTX tells a layer otherwise than expected ({line[:80]}); report its version.")
-    inputs, constants, outputs = (_tensors(match[part]) for part in ("inputs", "constants", "outputs"))
+    inputs, constants, outputs = (part or () for part in parts)
     nodes = tuple(_NODE.findall(match["metadata"]))
     return Layer(match["name"], match["kind"], inputs, constants, outputs, nodes)
 
 
-def _tensors(text: str) -> tuple[LayerTensor, ...]:
-    return tuple(
-        LayerTensor(dtype, tuple(int(size) for size in dims.split(",") if size.strip()))
-        for dims, dtype in _TENSOR.findall(text)
-    )
+def _tensors(text: str) -> tuple[LayerTensor, ...] | None:
+    """Return the tensors of a list, None if one is not as expected."""
+    found = [
+        LayerTensor(name, dtype, tuple(map(int, filter(None, dims.split(",")))))
+        for name, dims, dtype in _TENSOR.findall(text)
+    ]
+    return tuple(found) if len(found) == text.count("{") else None
