@@ -31,8 +31,7 @@ def check_fused(layers: Sequence[Layer], correlations: Sequence[Correlation], wh
         what: how an error calls the plan.
 
     """
-    own = [layer for layer in layers if any(_IN_CORRELATION in node for node in layer.nodes)]
-    fused = [layer for layer in own if _FUSED in layer.name]
+    own, fused = _own(layers), fused_kernels(layers)
     for correlation in correlations:
         held = [layer for layer in own if any(_is_matrix(tensor, correlation) for tensor in layer.tensors)]
         if held:
@@ -48,6 +47,15 @@ def check_fused(layers: Sequence[Layer], correlations: Sequence[Correlation], wh
     for layer in fused:
         if any(tensor.dtype == "Float" for tensor in layer.tensors):
             raise EngineError(f"{what} correlates in FP32 ({layer.name}), which has no fused kernel; report it.")
+
+
+def fused_kernels(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the attention kernels that are a correlation each."""
+    return [layer for layer in _own(layers) if _FUSED in layer.name]
+
+
+def _own(layers: Sequence[Layer]) -> list[Layer]:
+    return [layer for layer in layers if any(_IN_CORRELATION in node for node in layer.nodes)]
 
 
 def check_types(layers: Sequence[Layer], facts: GraphFacts, precision: str, what: str) -> None:
@@ -66,8 +74,8 @@ def check_types(layers: Sequence[Layer], facts: GraphFacts, precision: str, what
     for layer in (layer for layer in layers if is_convolution(layer, facts)):
         if others := {*operand_types(layer)} - {*allowed}:
             raise EngineError(
-                f"{what} multiplies {layer.name} in {', '.join(sorted(others))}, not in {precision}; TensorRT has built "
-                "another precision than the graph's."
+                f"{what} multiplies {layer.name} in {', '.join(sorted(others))}, not in {precision}; TensorRT has "
+                "built another precision than the graph's."
             )
     sums = {tensor.name for layer in _rounded(layers, facts) for tensor in layer.outputs}
     for layer in layers:

@@ -18,7 +18,7 @@ from engines.plan.api import api
 from engines.plan.network import batch_profile, parse_file
 from engines.settings import BuildSettings
 from engines.tensorrt_rtx.graph_facts import GraphFacts, graph_facts
-from engines.tensorrt_rtx.layer_checks import check_fused, check_types, int8_convolutions
+from engines.tensorrt_rtx.layer_checks import check_fused, check_types, fused_kernels, int8_convolutions, is_convolution
 from engines.tensorrt_rtx.layer_table import Layer, read_layers
 from engines.tensorrt_rtx.rtx_options import RtxOptions
 from export.exported import ExportedGraph
@@ -45,7 +45,7 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
 
     Returns:
         The plan, and the manifest's details of it: compute capabilities, bytes of activations at the largest batch,
-        how many layers of each kind, fused correlations and INT8 convolutions, and every layer.
+        how many layers of each kind, fused correlations, convolutions and those in INT8, and every layer.
 
     Raises:
         EngineError: if it cannot be built, a correlation is not fused, or it is not in the graph's precision.
@@ -68,7 +68,8 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
     if len(capabilities) > 1:
         plan, layers, activations = _build(graph, settings, capabilities, fused, _part(settings, steps - 1, steps))
     # pydantic has made sure that there is a capability.
-    if facts.correlations and not fused:
+    kernels = len(fused_kernels(layers))  # one that may be taken apart need not be
+    if kernels < len(facts.correlations):
         _log.warning(
             "%s holds its correlation's matrix: %d MB of activations at batch %d.",
             *(graph.name, activations // 10**6, settings.profile.max_batch),
@@ -77,7 +78,8 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
         "compute_capabilities": list(capabilities),
         "activation_bytes": activations,
         "layers": dict(Counter(layer.kind for layer in layers)),
-        "fused_correlations": len(facts.correlations) if fused else 0,
+        "fused_correlations": kernels,
+        "convolutions": sum(is_convolution(layer, facts) for layer in layers),
         "int8_convolutions": int8_convolutions(layers, facts),
         "layer_table": [layer.to_json() for layer in layers],
     }
