@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv demo test lint bench
+.PHONY: help venv demo test test-engines lint bench
 
 help:
 	@echo "make demo   train a small OutfitGAN, export, build, serve with tritonserver, and draw one outfit (CPU)"
 	@echo "make test   run the tests"
+	@echo "make test-engines  build TensorRT engines of every preset's graphs, which takes half an hour"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  latency and parity of every hop at the default width"
 	@echo "make venv   only make the virtual environment $(VENV)"
@@ -29,6 +30,10 @@ demo: venv
 test: venv
 	@echo "Running the tests."
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+
+test-engines: venv
+	@echo "Building TensorRT engines of every preset's graphs."
+	$(BIN)/pytest -m presets tests/bench/test_plans.py
 
 lint: venv
 	@echo "Checking style and types."

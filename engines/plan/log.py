@@ -22,6 +22,9 @@ _LEVELS = {
     "VERBOSE": logging.DEBUG,
 }
 
+_HARMLESS = ("Converting conv activation scales to fp32", "Converting conv weight scales to fp32")
+"""Warnings, two a convolution, of every INT8 graph: its scales are FP16, as all that is not rounded in it."""
+
 
 class Log:
     """TensorRT's log, passed on to Python's; its functions return None or False and leave the reason here."""
@@ -33,7 +36,7 @@ class Log:
 
     def log(self, severity: Any, msg: str) -> None:
         """Receive one message."""
-        level = _LEVELS[severity.name]
+        level = logging.DEBUG if any(text in msg for text in _HARMLESS) else _LEVELS[severity.name]
         if self._kept is not None:
             self._kept.append(msg)
         _log.log(level, "TensorRT: %s", msg)
