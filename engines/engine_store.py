@@ -178,8 +178,8 @@ def _build_folder(request: _BuildRequest, build: Callable[[Path], dict[str, Any]
         raise EngineError(f"{graph.path} changed after it was loaded (its SHA-256 differs); export it again.")
     with partial_folder(request.folder, keep=lambda: _is_built(request)) as partial:
         details = build(partial)
-        runs_here = not runtime.why_not_here()
-        if not runs_here:
+        runs_here = not runtime.built_for_others or not runtime.why_not_here(request.options)
+        if runtime.built_for_others:
             save_references(onnx_runner(graph.path, graph.contract), graph.contract, partial)
         manifest = EngineManifest(
             contract=graph.contract,

@@ -25,6 +25,8 @@ class Runtime(ABC):
     """The extra of this project that installs what it needs."""
     graph_precisions: ClassVar[Mapping[str, str]]
     """Precision of an engine -> that of the graph it is built from."""
+    built_for_others: ClassVar[bool] = False
+    """Whether it builds for machines that this one need not be: its engines keep what `engines.verification` needs."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -55,8 +57,8 @@ class Runtime(ABC):
             )
         return {}
 
-    def why_not_here(self) -> str:
-        """Return why this machine cannot run what the runtime builds on it, empty if it can."""
+    def why_not_here(self, options: Mapping[str, Any]) -> str:
+        """Return why this machine cannot run what is built on it with `options`, empty if it can."""
         return ""
 
     def largest_batch(self, contract: GraphContract) -> int:

@@ -46,11 +46,10 @@ def verify(folder: Path) -> EngineManifest:
     manifest = read_manifest(folder)
     if REFERENCES not in manifest.files:
         raise EngineError(
-            f"The engine {folder} keeps no outputs to be compared with: it was verified when it was built; nothing is "
-            "to be done."
+            f"The engine {folder} keeps no outputs to compare with: it was measured when it was built, where it runs."
         )
     runtime = load_runtime(manifest.runtime)
-    if reason := runtime.why_not_here():
+    if reason := runtime.why_not_here(manifest.options):
         raise UnsupportedError(f"{folder} cannot be verified here: {reason}")
     with runtime.open(folder, replace(manifest, verified=False), 0) as engine:
         figures = _measure(engine, _read(folder, manifest.contract))

@@ -9,13 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from engines.tensorrt_rtx.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES
 from outfitgan.errors import ConfigError
-
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-"""The compute capabilities that TensorRT for RTX builds for: Turing, A100, Ampere, Ada, Blackwell, DGX Spark."""
-
-DEFAULT_CAPABILITIES = CAPABILITIES[1:]
-"""Ampere and newer. Turing runs FP16 but no INT8 convolutions, so it is there on request."""
 
 
 def _capabilities(value: Any) -> Any:

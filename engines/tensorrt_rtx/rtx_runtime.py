@@ -17,6 +17,7 @@ from engines.manifest import EngineManifest
 from engines.plan.cuda import gpu
 from engines.runtime import Runtime
 from engines.settings import BuildSettings
+from engines.tensorrt_rtx.capabilities import CAPABILITIES
 from outfitgan.contracts import GraphContract
 from outfitgan.errors import EngineError, UnsupportedError
 from outfitgan.model_graphs import ALIGNMENT
@@ -38,6 +39,7 @@ class TensorrtRtx(Runtime):
     extra = "rtx"
     graph_precisions: ClassVar = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"}
     """Precision is a property of the graph; in FP32 no correlation is fused."""
+    built_for_others = True
 
     def versions(self) -> dict[str, str]:
         """Return the library's exact version: plans run on no other."""
@@ -49,12 +51,15 @@ class TensorrtRtx(Runtime):
         """Return the first GPU's name and compute capability, and its driver's CUDA version."""
         return gpu()
 
-    def why_not_here(self) -> str:
-        """Return why this machine runs no plan, empty if it does."""
+    def why_not_here(self, options: Mapping[str, Any]) -> str:
+        """Return why this machine does not run a plan built with `options`, empty if it does."""
         try:
-            gpu()
+            here = gpu()
         except EngineError as error:
             return str(error)
+        built = options["compute_capabilities"]
+        if here["compute_capability"] not in built:
+            return f"{here['name']} has compute capability {here['compute_capability']}, not {' or '.join(built)}."
         return ""
 
     def largest_batch(self, contract: GraphContract) -> int:
@@ -107,9 +112,10 @@ def _require_capability(folder: Path, manifest: EngineManifest, here: Mapping[st
     capability = here["compute_capability"]
     built = manifest.details.get("compute_capabilities", ())
     if capability not in built:
+        way = f"build it for that with --set compute_capabilities={capability}"
         raise EngineError(
             f"The engine {folder} is for compute capabilities {', '.join(built)}, not for {here['name']} "
-            f"({capability}); build it for that with --set compute_capabilities={capability}."
+            f"({capability}); {way if capability in CAPABILITIES else 'build for tensorrt there'}."
         )
     verified = manifest.device.get("compute_capability", capability)  # absent while it is being verified
     if manifest.verified and verified != capability:
