@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from rtx_cases import CAPABILITY, without_gpu
 from simulation import simulated
 
 from engines.engine_store import EngineStore
 from engines.tensorrt import tactics
 from export.boundary import AlignmentGraph, CollocationGraph, GeneratorGraph, MaskGraph, OutfitGraph
+from export.calibration import open_calibration
 from export.exported import ExportedGraph
 from export.exporter import export_graph
 from outfitgan.config import load_preset, override
@@ -23,6 +25,7 @@ from outfitgan.model_graphs import (
     alignment_contract,
     collocation_contract,
     generator_contract,
+    item_graphs,
     mask_generator_contract,
     outfit_contract,
 )
@@ -101,6 +104,61 @@ def half_generator(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
     torch.manual_seed(11)
     module, contract = GeneratorGraph(build_generator(model).items["bag"]), generator_contract(ItemKind.BAG, model)
     return export_graph(module, contract, "fp16", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp16.onnx")
+
+
+@pytest.fixture(scope="session")
+def half_collocation(collocation_graph: ExportedGraph) -> ExportedGraph:
+    """The CCM in FP16."""
+    torch.manual_seed(8)
+    module = CollocationGraph(build_classifier(load_preset("tiny").model))
+    path = collocation_graph.path.with_name("collocation.fp16.onnx")
+    return export_graph(module, collocation_graph.contract, "fp16", path)
+
+
+@pytest.fixture(scope="session")
+def half_mask_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
+    """A mask generator in FP16."""
+    model = load_preset("tiny").model
+    torch.manual_seed(10)
+    module = MaskGraph(MaskGenerator(model.mask_generator, norm_of("instance")))
+    contract = mask_generator_contract(ItemKind.SHOES, model)
+    return export_graph(module, contract, "fp16", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp16.onnx")
+
+
+@pytest.fixture(scope="session")
+def half_outfit_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
+    """One generator for all kinds, in FP16."""
+    model = override(load_preset("tiny"), {"model.generator.architecture": "shared"}).model
+    torch.manual_seed(9)
+    module, contract = OutfitGraph(build_generator(model)), outfit_contract(model)
+    return export_graph(module, contract, "fp16", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp16.onnx")
+
+
+@pytest.fixture(scope="session")
+def rounded(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
+    """A generator in INT8 with FP16 around it."""
+    config = load_preset("tiny")
+    item_graph = item_graphs(config.model)[0]
+    torch.manual_seed(11)
+    module = GeneratorGraph(build_generator(config.model).items["bag"])
+    path = tmp_path_factory.mktemp("graph") / "generator_bag.int8-fp16.onnx"
+    return export_graph(module, item_graph.contract, "int8-fp16", path, open_calibration(config, 4).samples(item_graph))
+
+
+@pytest.fixture(scope="session")
+def rtx_store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    """A store whose plans of TensorRT for RTX are for one kind of GPU, to be quick; what tests build in it stays."""
+    store = EngineStore(tmp_path_factory.mktemp("rtx"))
+    store.choose("tensorrt-rtx", {"compute_capabilities": [CAPABILITY]})
+    return store
+
+
+@pytest.fixture(scope="session")
+def rtx_plan(rtx_store: EngineStore, half_generator: ExportedGraph) -> Path:
+    """A real plan of a generator, built on a machine without a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_gpu(patch)
+        return rtx_store.build(half_generator, "tensorrt-rtx", "fp16")
 
 
 @pytest.fixture(scope="module")
