@@ -16,9 +16,10 @@ from outfitgan.errors import ConfigError
 def _capabilities(value: Any) -> Any:
     """Return compute capabilities as in 8.6 from a list of them or a text, in which sm_86 says the same."""
     values = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    if not values:
+    parts = [text for value in values if (text := str(value).strip())]
+    if not parts:
         raise ValueError("name one at least")
-    found = tuple(re.sub(r"^sm_?(\d+)(\d)$", r"\1.\2", str(part).strip()) for part in values)
+    found = tuple(re.sub(r"^sm_?(\d+)(\d)$", r"\1.\2", part) for part in parts)
     if unknown := [part for part in found if part not in CAPABILITIES]:
         raise ValueError(f"there is no {unknown[0]} in TensorRT for RTX; it builds for {', '.join(CAPABILITIES)}")
     return tuple(sorted(set(found), key=CAPABILITIES.index))

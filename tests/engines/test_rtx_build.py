@@ -207,7 +207,7 @@ def test_an_engine_is_not_built_twice(
     assert rtx_store.build(half_generator, "tensorrt-rtx", "fp16") == rtx_plan
     # On another machine, with a GPU: a plan is of no device.
     monkeypatch.setattr(TensorrtRtx, "device", lambda self: {"name": "NVIDIA", "compute_capability": "12.0"})
-    monkeypatch.setattr(TensorrtRtx, "why_not_here", lambda self: "")
+    monkeypatch.setattr(TensorrtRtx, "why_not_here", lambda self, options: "")
     assert rtx_store.build(half_generator, "tensorrt-rtx", "fp16") == rtx_plan
 
 
