@@ -46,6 +46,11 @@ from outfitgan.networks.pix2pix import MaskGenerator
 from outfitgan.progress import Progress, no_progress
 
 
+FOLDED = 1 << 24
+"""How many elements may be folded: weights that follow from others, as the SAM's centred ones, are computed here, once.
+onnxscript's own limit of 8192 leaves those of wide networks in the graph."""
+
+
 def export_run(
     generator: OutfitGenerator,
     collocation: CollocationClassifier,
@@ -144,7 +149,7 @@ def _export(
 
 def _finish(model: onnx.ModelProto, contract: GraphContract, precision: str) -> onnx.ModelProto:
     """Fold constants, keep the Correlate node, and append its function."""
-    model = optimizer.optimize(model)
+    model = optimizer.optimize(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     _forget_origin(model)
     if any(node.domain == DOMAIN for node in model.graph.node):
         model.functions.append(correlate_function())

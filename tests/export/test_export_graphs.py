@@ -24,7 +24,7 @@ from export.exporter import export_graph
 from export.graph_types import check_types
 from export.modules import run_modules
 from export.parity import adversarial_inputs, compare, shortfalls
-from outfitgan.config import ModelConfig, load_preset
+from outfitgan.config import ModelConfig, load_preset, override
 from outfitgan.errors import GraphError
 from outfitgan.items import ItemKind
 from outfitgan.model_graphs import alignment_contract, collocation_contract, generator_contract
@@ -172,6 +172,19 @@ def test_fp16_weights_are_half_and_fp32_ones_are_not(name: str, exported: Export
         check_types(model, precision)
         with pytest.raises(GraphError, match="cast it"):
             check_types(model, "fp16" if precision == "fp32" else "fp32")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_wide_weights_that_follow_from_others_are_constants_too(tmp_path: Path, precision: str) -> None:
+    """The SAM's centred projections: computed in the graph they would cost time, and INT8 would not take them."""
+    model = override(load_preset("tiny"), {"model.generator.alignment.match_channels": 300}).model
+    contract = alignment_contract(ItemKind.BAG, model)
+    module = AlignmentGraph(SemanticAlignment(model.generator))
+    graph = onnx.load(export_graph(module, contract, precision, tmp_path / "wide.onnx").path).graph
+    constants = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    weights = [constants.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert None not in weights
+    assert [300, 34, 1, 1] in weights  # more than 8192 elements
 
 
 def test_a_convolution_fed_in_fp32_is_found(exported: Exported) -> None:
