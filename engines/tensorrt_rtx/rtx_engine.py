@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from engines.manifest import EngineManifest
 from engines.plan.api import Api
 from engines.plan.runner import TensorrtEngine
+from outfitgan.errors import EngineError
 from outfitgan.files import atomic_write
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def cache_file(folder: Path) -> Path:
-    """Return where the kernels compiled for an engine's folder are kept: beside it, since a folder never changes."""
-    return folder.with_name(f"{folder.name}.kernels")
+def cache_file(folder: Path, manifest: EngineManifest) -> Path:
+    """Return where the kernels compiled for an engine are kept: beside its folder, which never changes.
+
+    By the name that the folder has in a store: while it is measured there, it has another.
+    """
+    parts = manifest.contract.name, manifest.runtime, manifest.precision, manifest.key[:12], "kernels"
+    return folder.parent / ".".join(parts)
 
 
 class RtxEngine(TensorrtEngine):
@@ -35,7 +40,7 @@ class RtxEngine(TensorrtEngine):
         path: Path,  # the plan's file
         manifest: EngineManifest,  # of its folder
     ) -> None:
-        self._kernels = cache_file(path.parent)
+        self._kernels = cache_file(path.parent, manifest)
         self._config: trt.IRuntimeConfig | None = None
         super().__init__(plan_api, path, manifest)
 
@@ -77,11 +82,11 @@ class RtxEngine(TensorrtEngine):
         """Write the cache; a folder that cannot be written, as on a server, costs compiling at the next start."""
         if self._config is None:
             return
-        with self._gpu.current():
-            content = bytes(self._config.get_runtime_cache().serialize())
         try:
+            with self._gpu.current():
+                content = bytes(self._config.get_runtime_cache().serialize())
             atomic_write(self._kernels, hashlib.sha256(content).digest() + content)
-        except OSError as error:
+        except (EngineError, OSError) as error:  # after a fault of the GPU, which the run has raised, every call fails
             _log.info("The compiled kernels were not kept (%s).", error)
 
 
