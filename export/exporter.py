@@ -45,7 +45,6 @@ from outfitgan.networks.collocation import CollocationClassifier
 from outfitgan.networks.pix2pix import MaskGenerator
 from outfitgan.progress import Progress, no_progress
 
-
 FOLDED = 1 << 24
 """How many elements may be folded: weights that follow from others, as the SAM's centred ones, are computed here, once.
 onnxscript's own limit of 8192 leaves those of wide networks in the graph."""
