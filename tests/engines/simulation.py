@@ -16,6 +16,7 @@ _PACKAGES = ("tensorrt", "pycuda", "cuda")
 _BOUND = (
     "engines.plan.api",
     "engines.plan.execution",
+    "engines.plan.profile_context",
     "engines.plan.runner",
     "engines.tensorrt.build",
     "engines.tensorrt.inspect",
