@@ -41,8 +41,13 @@ class EngineManifest:
     parity: dict[str, dict[str, float]]  # output -> figures, against onnxruntime on the graph
     key: str  # SHA-256 of everything that fixes the engine
     options: dict[str, Any] = field(default_factory=dict)  # the runtime's own choices
-    details: dict[str, Any] = field(default_factory=dict)  # what the runtime records of what it built
+    details: dict[str, Any] = field(default_factory=dict)  # what the runtime records of what it built; see `profiles`
     verified: bool = True  # whether it has run, and agreed with its graph; see `engines.verification`
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """A plan's optimisation profiles, in its order; an engine that records none has one, `profile`."""
+        return _profiles(self.details) or (self.profile,)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
@@ -74,6 +79,7 @@ def _check_types(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} is not a table")
     if not isinstance(fields.get("verified", True), bool):
         raise ValueError("verified is neither true nor false")
+    _profiles(fields.get("details", {}))
     if not fields["files"]:
         raise ValueError("it lists no file")
     for name, digest in fields["files"].items():
@@ -81,6 +87,11 @@ def _check_types(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name!r} is not a file of the folder")
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
             raise ValueError(f"{name} has no SHA-256")
+
+
+def _profiles(details: dict[str, Any]) -> tuple[Profile, ...]:
+    """Return the profiles in a manifest's details; raise TypeError if they are none."""
+    return tuple(Profile(**profile) for profile in details.get("profiles", ()))
 
 
 def write_manifest(manifest: EngineManifest, folder: Path) -> None:

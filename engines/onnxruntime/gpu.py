@@ -70,7 +70,9 @@ class OnnxruntimeCuda(_OnnxruntimeGpu):
 class OnnxruntimeTensorrt(_OnnxruntimeGpu):
     """ONNX Runtime's TensorRT provider.
 
-    It loads TensorRT 10's library (libnvinfer.so.10), not 11's, and inlines the correlation: it knows no AOT plugin.
+    It loads TensorRT 10's library (libnvinfer.so.10), not 11's, and has no plugin of ours: ONNX Runtime inlines the
+    correlation's function, whose `Attention` TensorRT imports since 10.14. Whether that becomes one fused kernel, or is
+    taken at all, nobody has seen; nodes that are left to the CPU are an error.
     Its networks are weakly typed: without the setting, TensorRT 10 does not take FP16 tensors.
     """
 

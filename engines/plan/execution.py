@@ -11,6 +11,7 @@ import numpy as np
 from engines.manifest import EngineManifest
 from engines.plan.api import Api
 from engines.plan.cuda import Buffer, CudaGraph, Gpu
+from engines.plan.profile_context import ProfileContext
 from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError, InputError
 
@@ -21,89 +22,92 @@ _log = logging.getLogger(__name__)
 
 
 class ExecutionContext:
-    """TensorRT's execution context with its own stream and buffers, for one thread; a plan may have several."""
+    """A stream and buffers for one thread, and TensorRT's context for each profile; a plan may have several of these.
+
+    TensorRT's contexts share the stream, and so the buffers: one runs at a time. The first is made at once, each
+    other one when a batch of its profile comes.
+    """
 
     def __init__(
         self,
         gpu: Gpu,  # that the plan was loaded on
         plan_api: Api,  # that loaded it
-        create: Callable[[], trt.IExecutionContext | None],  # of TensorRT's context of the plan
-        manifest: EngineManifest,  # whose contract and profile size the buffers
+        create: Callable[[], trt.IExecutionContext | None],  # of a context of the plan
+        manifest: EngineManifest,  # whose contract and profiles size the buffers
     ) -> None:
         self._gpu, self._manifest, self._api, self._log = gpu, manifest, plan_api, plan_api.log
-        self._graph: CudaGraph | None = None
-        self._graph_batch = 0
+        self._create_context, self._profiles = create, manifest.profiles
+        self._contexts: dict[int, ProfileContext] = {}  # by the number of the profile
         self._closed = False
         contract, largest = manifest.contract, manifest.profile.max_batch
         with gpu.current():
-            context = create()
-            if context is None:
-                reason = self._log.reason()
-                raise EngineError(f"{plan_api.title} gives {contract.name} no context ({reason}); free GPU memory.")
-            self._context = context
             self._stream = gpu.driver.Stream()
+            first = self._created(0)  # before the buffers: a plan that cannot run takes none
             self._inputs = {s.name: Buffer(gpu.driver, (largest, *s.shape), s.dtype) for s in contract.inputs}
             self._outputs = {s.name: Buffer(gpu.driver, (largest, *s.shape), s.dtype) for s in contract.outputs}
-            for name, buffer in (self._inputs | self._outputs).items():
-                context.set_tensor_address(name, buffer.address)
+            self._contexts[0] = self._bound(first)
 
     def run(self, feeds: Arrays) -> Arrays:
         """Return the outputs of checked feeds, as arrays of the caller's own.
 
         Raises:
-            InputError: if the batch is outside the engine's profile.
+            InputError: if the batch is outside the engine's profiles.
             EngineError: if the GPU fails.
 
         """
         with self._gpu.current():
-            batch = self._fill(feeds)
-            if self._graph:
-                self._graph.launch()
+            batch, context = self._fill(feeds)
+            if context.graph:
+                context.graph.launch()
             else:
-                self._enqueue_run(batch)
+                self._enqueue_run(context, batch)
             self._stream.synchronize()
             return {name: np.array(buffer.host[:batch]) for name, buffer in self._outputs.items()}
 
     def capture(self, batch: int) -> None:
         """Record a whole run at `batch` as a CUDA graph, which the next runs at that batch launch.
 
+        It stays until a run of another batch of the same profile; where each batch has a profile, that is for good.
+
         Raises:
-            InputError: if the batch is outside the engine's profile.
+            InputError: if the batch is outside the engine's profiles.
             EngineError: if cuda-bindings is not installed or the run cannot be recorded.
 
         """
-        self._check(batch)
+        index = self._profile_of(batch)
         with self._gpu.current():
-            self._drop_graph()
-            self._enqueue_run(batch)  # what TensorRT does once for a new shape cannot be recorded
+            context = self._context_of(index)
+            context.drop_graph()
+            context.set_batch(batch)
+            self._enqueue_run(context, batch)  # what TensorRT does once for a new shape cannot be recorded
             self._stream.synchronize()
-            self._graph, self._graph_batch = CudaGraph(self._stream, lambda: self._enqueue_run(batch)), batch
+            context.graph = CudaGraph(self._stream, lambda: self._enqueue_run(context, batch))
 
     def layer_times(self, feeds: Arrays) -> dict[str, float]:
         """Return each layer's milliseconds in one run after a warm-up, on the device; profiled, a run is slower."""
         times = self._api.layer_times()
         with self._gpu.current():
-            batch = self._fill(feeds)
-            self._enqueue_run(batch)
+            batch, context = self._fill(feeds)
+            self._enqueue_run(context, batch)
             self._stream.synchronize()
-            self._context.profiler = times
+            context.context.profiler = times
             try:
-                self._enqueue_run(batch)
+                self._enqueue_run(context, batch)
                 self._stream.synchronize()
             finally:
-                self._context.profiler = None
+                context.context.profiler = None
         return dict(times.milliseconds)
 
     def compute_times(self, feeds: Arrays, repeats: int) -> list[float]:
         """Return the milliseconds between two events around the plan alone, without copies, for each repeat."""
         driver, times = self._gpu.driver, []
         with self._gpu.current():
-            batch = self._fill(feeds)
-            self._enqueue_run(batch)
+            batch, context = self._fill(feeds)
+            self._enqueue_run(context, batch)
             for _ in range(repeats):
                 start, end = driver.Event(), driver.Event()
                 start.record(self._stream)
-                self._enqueue()
+                context.enqueue(self._stream)
                 end.record(self._stream)
                 end.synchronize()
                 times.append(float(start.time_till(end)))
@@ -117,52 +121,64 @@ class ExecutionContext:
         if self._closed:
             return
         self._closed = True
-        frees = [buffer.free for buffer in (self._inputs | self._outputs).values()]
+        contexts = self._contexts.values()
+        releases = [self._stream.synchronize]
+        releases += [drop for context in contexts for drop in (context.drop_graph, context.drop_context)]
+        releases += [buffer.free for buffer in (self._inputs | self._outputs).values()]
         with self._gpu.current():
-            for release in (self._stream.synchronize, self._drop_graph, self._drop_context, *frees):
+            for release in releases:
                 try:
                     release()
                 except (self._gpu.driver.Error, EngineError) as error:
                     _log.warning("%s: the GPU failed while it was closed: %s", self._manifest.contract.name, error)
 
-    def _fill(self, feeds: Arrays) -> int:
-        """Write checked feeds to the host's side and return their batch."""
+    def _fill(self, feeds: Arrays) -> tuple[int, ProfileContext]:
+        """Write checked feeds to the host's side; return their batch, and the context that is set for it."""
         batch = next(iter(feeds.values())).shape[0]
-        self._check(batch)
-        if self._graph and batch != self._graph_batch:  # a context that has run another shape cannot launch it again
-            name = self._manifest.contract.name
-            _log.warning("%s had a CUDA graph for batch %d and runs %d without.", name, self._graph_batch, batch)
-            self._drop_graph()
+        context = self._context_of(self._profile_of(batch))
+        context.set_batch(batch)
         for name, buffer in self._inputs.items():
             buffer.host[:batch] = feeds[name]
-        return batch
+        return batch, context
 
-    def _enqueue_run(self, batch: int) -> None:
+    def _enqueue_run(self, context: ProfileContext, batch: int) -> None:
         """Put a run on the stream: copies to the device, the plan, copies back."""
-        for name, buffer in self._inputs.items():
-            if not self._context.set_input_shape(name, (batch, *buffer.host.shape[1:])):
-                raise EngineError(f"The plan refuses batch {batch} for {name} ({self._log.reason()}); build it again.")
+        for buffer in self._inputs.values():
             buffer.upload(batch, self._stream)
-        self._enqueue()
+        context.enqueue(self._stream)
         for buffer in self._outputs.values():
             buffer.download(batch, self._stream)
 
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"{self._manifest.contract.name} does not run ({self._log.reason()}); build it again.")
-
-    def _check(self, batch: int) -> None:
+    def _profile_of(self, batch: int) -> int:
+        for index, profile in enumerate(self._profiles):
+            if profile.min_batch <= batch <= profile.max_batch:
+                return index
         profile = self._manifest.profile
-        if not profile.min_batch <= batch <= profile.max_batch:
-            raise InputError(
-                f"{self._manifest.contract.name} was built for batches of {profile.min_batch} to {profile.max_batch}, "
-                f"not {batch}; send less at a time, or build it for more."
-            )
+        raise InputError(
+            f"{self._manifest.contract.name} was built for batches of {profile.min_batch} to {profile.max_batch}, "
+            f"not {batch}; send less at a time, or build it for more."
+        )
 
-    def _drop_graph(self) -> None:
-        if self._graph:
-            graph, self._graph = self._graph, None
-            graph.destroy()
+    def _context_of(self, index: int) -> ProfileContext:
+        """Return the context of a profile, made on demand."""
+        if index not in self._contexts:
+            self._contexts[index] = self._bound(self._created(index))
+        return self._contexts[index]
 
-    def _drop_context(self) -> None:
-        del self._context
+    def _created(self, index: int) -> trt.IExecutionContext:
+        """Return a new context at a profile."""
+        context, name = self._create_context(), self._manifest.contract.name
+        if context is None:
+            reason = self._log.reason()
+            raise EngineError(f"{self._api.title} gives {name} no context ({reason}); free GPU memory.")
+        several = len(self._profiles) > 1  # the only one is selected already
+        if several and not context.set_optimization_profile_async(index, self._stream.handle):
+            raise EngineError(f"The plan of {name} has no profile {index} ({self._log.reason()}); build it again.")
+        return context
+
+    def _bound(self, context: trt.IExecutionContext) -> ProfileContext:
+        """Tell a new context where the tensors are."""
+        for name, buffer in (self._inputs | self._outputs).items():
+            context.set_tensor_address(name, buffer.address)
+        contract = self._manifest.contract
+        return ProfileContext(context, contract.name, {spec.name: spec.shape for spec in contract.inputs}, self._log)

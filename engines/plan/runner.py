@@ -17,7 +17,7 @@ from engines.manifest import EngineManifest
 from engines.plan.api import Api
 from engines.plan.cuda import Gpu
 from engines.plan.execution import ExecutionContext
-from outfitgan.contracts import Arrays, GraphContract
+from outfitgan.contracts import Arrays
 from outfitgan.errors import EngineError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TensorrtEngine(Engine):
             self._plan = load_plan(
                 plan_api, path.read_bytes(), str(path), bool(manifest.options.get("version_compatible"))
             )
-            _check_boundary(plan_api, self._plan.engine, manifest.contract)
+            _check_boundary(plan_api, self._plan.engine, manifest)
         self._contexts: list[ExecutionContext] = []
         self.main_context = self.new_context()
 
@@ -80,7 +80,12 @@ class TensorrtEngine(Engine):
         return context
 
     def _create_context(self) -> trt.IExecutionContext | None:
-        return self._plan.engine.create_execution_context()
+        """Return a context of the plan, at no profile in particular; None if TensorRT gives none."""
+        strategies = self._api.trt.ExecutionContextAllocationStrategy
+        several = len(self.manifest.profiles) > 1  # a context each: then none takes the memory of the largest
+        return self._plan.engine.create_execution_context(
+            strategies.ON_PROFILE_CHANGE if several else strategies.STATIC
+        )
 
     def _infer(self, feeds: Arrays) -> Arrays:
         return self.main_context.run(feeds)
@@ -97,14 +102,19 @@ class TensorrtEngine(Engine):
             del self.main_context, self._plan  # contexts before the plan, the plan before its runtime
 
 
-def _check_boundary(plan_api: Api, engine: trt.ICudaEngine, contract: GraphContract) -> None:
+def _check_boundary(plan_api: Api, engine: trt.ICudaEngine, manifest: EngineManifest) -> None:
     """Raise EngineError if a plan's inputs and outputs are not the contract's, batch axis included."""
+    contract = manifest.contract
     modes = {plan_api.trt.TensorIOMode.INPUT: "takes", plan_api.trt.TensorIOMode.OUTPUT: "gives"}
+    # Whether an axis that each profile fixes is still told as -1 is not documented.
+    fixed = {profile.min_batch for profile in manifest.profiles if profile.min_batch == profile.max_batch}
     found = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         dtype = np.dtype(plan_api.trt.nptype(engine.get_tensor_dtype(name))).name
-        found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, tuple(engine.get_tensor_shape(name)))
+        shape = tuple(engine.get_tensor_shape(name))
+        shape = (-1, *shape[1:]) if shape[:1] and shape[0] in fixed else shape
+        found[name] = (modes.get(engine.get_tensor_mode(name)), dtype, shape)
     expected = {spec.name: ("takes", spec.dtype, (-1, *spec.shape)) for spec in contract.inputs}
     expected |= {spec.name: ("gives", spec.dtype, (-1, *spec.shape)) for spec in contract.outputs}
     for name in sorted({*found, *expected}):

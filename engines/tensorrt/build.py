@@ -1,4 +1,4 @@
-"""ONNX to a plan: a strongly typed network, one optimisation profile, a timing cache, then checks of what came out.
+"""ONNX to a plan: a strongly typed network, optimisation profiles, a timing cache, then checks of what came out.
 
 Written for TensorRT 10.15 to 11.x by one code path and held against its official bindings; the builder itself is not
 among PyPI's wheels, and no plan has been built here.
@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorrt as trt
 
+from engines.manifest import Profile
 from engines.plan.api import api
 from engines.plan.network import batch_profile, parse_file
 from engines.plan.runner import load_plan
@@ -42,7 +43,7 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
         device: as `engines.plan.cuda.gpu` returns it.
 
     Returns:
-        The plan, and the manifest's details of it: its layers, its kernels.
+        The plan, and the manifest's details of it: its layers, its kernels, its profiles.
 
     Raises:
         EngineError: if it cannot be built, the plugin is not in it, or it is not in the graph's precision.
@@ -59,7 +60,10 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     plugins = check_network(network, graph, _correlations(graph.path))
     progress = plan_api.progress(settings.progress)
     cache = settings.cache / f"tensorrt-{_digest(device, trt.__version__)}.timing"
-    config = _config(builder, graph, settings, options)
+    profiles = _profiles(settings.profile, bool(plugins) and options.profiles == "each_batch")
+    config = _config(builder, options)
+    for profile in profiles:
+        config.add_optimization_profile(batch_profile(builder, graph.contract, profile))
     config.progress_monitor = progress
     _load_timings(config, cache)
     log.reason()  # what it reported of the cache is no reason for what follows
@@ -72,14 +76,27 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
     if timings is not None:
         atomic_write(cache, bytes(timings.serialize()))
     loaded = load_plan(plan_api, bytes(plan), graph.name, options.version_compatible)
-    return bytes(plan), {"layers": inspect_plan(loaded, graph, plugins), "kernels": _kernel_records(kernels)}
+    return bytes(plan), {
+        "layers": inspect_plan(loaded, graph, plugins),
+        "kernels": _kernel_records(kernels),
+        "profiles": [asdict(profile) for profile in profiles],
+    }
 
 
-def _config(
-    builder: trt.Builder, graph: ExportedGraph, settings: BuildSettings, options: TensorrtOptions
-) -> trt.IBuilderConfig:
+def _profiles(whole: Profile, each_batch: bool) -> list[Profile]:
+    """Return a plan's profiles: one, or one for each of its batch sizes, which are then tuned for alone.
+
+    The plugin leaks GPU memory where a context changes its shapes (NVIDIA/TensorRT issue 4849, open): so each batch
+    has a context of its own. A server forms every batch up to the largest and its backend pads none: no size is left
+    out.
+    """
+    if not each_batch:
+        return [whole]
+    return [Profile(batch, batch, batch) for batch in range(whole.min_batch, whole.max_batch + 1)]
+
+
+def _config(builder: trt.Builder, options: TensorrtOptions) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
-    config.add_optimization_profile(batch_profile(builder, graph.contract, settings.profile))
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
     config.hardware_compatibility_level = _HARDWARE[options.hardware]

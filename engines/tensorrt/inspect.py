@@ -36,7 +36,8 @@ def check_network(network: trt.INetworkDefinition, graph: ExportedGraph, correla
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     plugins = [layer.name for layer in layers if layer.type == trt.LayerType.PLUGIN_V3]
     if len(plugins) != correlations:
-        # An unregistered plugin is no error to TensorRT: it parses the node's function body instead.
+        # An unregistered plugin is no error to the parser: it imports the node's function body instead, and says so
+        # in its most verbose messages alone (the parser of TensorRT for RTX, which is of the same source).
         raise EngineError(
             f"TensorRT {trt.__version__} took {len(plugins)} of the {correlations} Correlate nodes of {graph.name} for "
             "the plugin; it needs TensorRT 10.15 or newer and a graph exported by this version."

@@ -20,6 +20,7 @@ class TensorrtOptions:
     hardware: Literal["this_gpu", "same_compute_capability", "ampere_plus"] = "this_gpu"  # what else may run it
     version_compatible: StrictBool = False  # later versions of TensorRT may run it; it then holds code for the host
     refittable: StrictBool = False  # other weights of the same architecture may be put in
+    profiles: Literal["each_batch", "one"] = "each_batch"  # of a graph with the plugin; others have one
 
 
 _ADAPTER = TypeAdapter(TensorrtOptions)

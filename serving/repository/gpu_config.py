@@ -44,7 +44,9 @@ def gpu_config(
         raise ConfigError(f"An engine has 1 instance or more on a GPU, not {serving.instances}.")
     config = model_config(contract.name, "tensorrt", contract.inputs, contract.outputs, contract.max_batch)
     config.default_model_filename = PLAN
-    config.instance_group.add(count=serving.instances, kind=pb.ModelInstanceGroup.KIND_GPU)
+    group = config.instance_group.add(count=serving.instances, kind=pb.ModelInstanceGroup.KIND_GPU)
+    if plans and len(plans[0].profiles) > 1:
+        _list_profiles(config, group, len(plans[0].profiles))
     config.dynamic_batching.SetInParent()
     for batch in sorted(set(serving.cuda_graphs)):
         _record(config, contract, batch)
@@ -65,7 +67,14 @@ def short_capability(plan: EngineManifest) -> str:
     return f"sm{plan.device['compute_capability'].replace('.', '')}"
 
 
+def _list_profiles(config: Any, group: Any, count: int) -> None:
+    """Have the backend make a context for each profile, each with its own memory; a batch runs in its profile's."""
+    group.profile.extend(map(str, range(count)))  # without them it knows the first alone, and takes no larger batch
+    config.parameters["execution_context_allocation_strategy"].string_value = "ON_PROFILE_CHANGE"
+
+
 def _record(config: Any, contract: GraphContract, batch: int) -> None:
+    """Have the backend record a batch; it tries each context, and logs an error for those of other batches."""
     if not 1 <= batch <= contract.max_batch:
         raise ConfigError(f"{contract.name} takes batches of 1 to {contract.max_batch}: record none of {batch}.")
     config.optimization.cuda.graphs = True

@@ -68,6 +68,11 @@ def _require_same_graphs(first: Manifests, other: Manifests) -> None:
                 f"{name} for {manifest.device['name']} is of another export than for {first[name].device['name']}: "
                 "build both from the same graphs."
             )
+        if manifest.profiles != first[name].profiles:
+            raise EngineError(
+                f"The plans of {name} for {manifest.device['name']} and {first[name].device['name']} have different "
+                "profiles, and a server has one list for both: build both with the same option profiles."
+            )
 
 
 def _require_versions(manifests: Sequence[EngineManifest], server: str) -> None:

@@ -181,3 +181,11 @@ def store(gpu: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Eng
 @pytest.fixture(scope="module")
 def plan(store: EngineStore, half_alignment: ExportedGraph) -> Path:
     return store.build(half_alignment, "tensorrt", "fp16")
+
+
+@pytest.fixture(scope="module")
+def whole(gpu: SimpleNamespace, half_alignment: ExportedGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same plan with one profile for all batches."""
+    other = EngineStore(tmp_path_factory.mktemp("whole"))
+    other.choose("tensorrt", {"profiles": "one"})
+    return other.build(half_alignment, "tensorrt", "fp16")

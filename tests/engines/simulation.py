@@ -20,6 +20,7 @@ _PACKAGES = ("tensorrt", "tensorrt_rtx", "pycuda", "cuda")
 _BOUND = (
     "engines.plan.api",
     "engines.plan.execution",
+    "engines.plan.profile_context",
     "engines.plan.runner",
     "engines.tensorrt.build",
     "engines.tensorrt.inspect",

@@ -34,6 +34,7 @@ def test_a_plan_and_its_manifest(plan: Path, half_alignment: ExportedGraph) -> N
         "hardware": "this_gpu",
         "version_compatible": False,
         "refittable": False,
+        "profiles": "each_batch",
     }
     assert manifest.details["layers"]["Correlate"] == 1
     kernels = manifest.details["kernels"]
@@ -51,8 +52,9 @@ def test_the_plan_is_untouched(plan: Path, gpu: SimpleNamespace) -> None:
 
 def test_the_builder_is_told_everything(store: EngineStore, plan: Path, gpu: SimpleNamespace) -> None:
     config, trt = config_of(gpu), gpu.trt
-    assert config.profiles[0].shapes["SOURCE"] == [(1, 64, 64, 3), (1, 64, 64, 3), (8, 64, 64, 3)]
-    assert set(config.profiles[0].shapes) == {"SOURCE", "MASK"}
+    for batch, profile in enumerate(config.profiles, start=1):
+        assert profile.shapes == {"SOURCE": [(batch, 64, 64, 3)] * 3, "MASK": [(batch, 64, 64, 1)] * 3}
+    assert len(config.profiles) == 8
     assert config.flags == set()  # TF32, which is on by default, is off
     assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
     assert config.hardware_compatibility_level == trt.HardwareCompatibilityLevel.NONE
@@ -68,6 +70,7 @@ def test_every_option_reaches_the_builder(half_alignment: ExportedGraph, gpu: Si
         "hardware": "ampere_plus",
         "version_compatible": True,
         "refittable": True,
+        "profiles": "one",
     }
     store.choose("tensorrt", choices)
     folder = store.build(half_alignment, "tensorrt", "fp16", Profile(1, 4, 6))
@@ -93,6 +96,7 @@ def test_every_option_reaches_the_builder(half_alignment: ExportedGraph, gpu: Si
             "hardware = 'hopper' does not do: .*'ampere_plus'; the options are optimization",
         ),
         ({"refittable": 1}, "refittable = 1 does not do"),
+        ({"profiles": "two"}, "profiles = 'two' does not do: .*'each_batch' or 'one'"),
     ],
 )
 def test_options_are_checked(choices: dict[str, Any], message: str, gpu: SimpleNamespace, tmp_path: Path) -> None:

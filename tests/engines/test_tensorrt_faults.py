@@ -71,7 +71,7 @@ def test_a_fault_of_the_gpu_is_what_is_raised_and_all_is_released(
     assert not gpu.cuda.ALLOCATED
     assert not gpu.graphs.GRAPHS
     assert gpu.cuda.depth() == 0
-    assert not any(hasattr(context, "_context") for context in contexts)
+    assert not any(hasattr(made, "context") for context in contexts for made in context._contexts.values())
     assert not hasattr(engine, "_plan")
 
 

@@ -36,7 +36,7 @@ def test_precision_is_the_graphs(half_alignment: ExportedGraph, alignment: Expor
 def test_a_graph_without_the_plugins_node_is_refused(
     half_alignment: ExportedGraph, store: EngineStore, plan: Path, gpu: SimpleNamespace
 ) -> None:
-    """What TensorRT does in silence where the plugin is not registered: it takes the node's function body."""
+    """Without the plugin the parser imports the node's function body, which is no error to it."""
     plugins = gpu.trt.plugin.PLUGINS
     held = plugins.pop("outfitgan::Correlate")  # registered when the plan was built, once a process
     try:

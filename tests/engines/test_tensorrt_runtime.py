@@ -82,9 +82,30 @@ def test_a_captured_run_is_the_same(plan: Path, half_alignment: ExportedGraph, g
         for seed in (1, 2):
             feeds = feeds_of(half_alignment, 2, seed)
             assert same(engine.run(feeds), expected(half_alignment, feeds))
-        main_context(engine).capture(1)  # in the place of the other
+        main_context(engine).capture(2)  # in the place of the first
         assert len(gpu.graphs.GRAPHS) == 1
     assert not gpu.graphs.GRAPHS
+
+
+def test_a_captured_run_stays_where_each_batch_has_a_context(
+    plan: Path,
+    half_alignment: ExportedGraph,
+    gpu: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with open_engine(plan) as engine, caplog.at_level(logging.WARNING, logger="engines"):
+        for batch in (2, 1):
+            main_context(engine).capture(batch)
+        assert len(gpu.graphs.GRAPHS) == 2
+        engine.run(feeds_of(half_alignment, 3))
+        with monkeypatch.context() as patch:
+            launched = lambda self, stream_handle: pytest.fail("enqueued")  # noqa: E731
+            patch.setattr(gpu.trt.IExecutionContext, "execute_async_v3", launched)
+            for batch in (1, 2, 2, 1):
+                feeds = feeds_of(half_alignment, batch, seed=batch)
+                assert same(engine.run(feeds), expected(half_alignment, feeds))
+    assert not caplog.records
 
 
 def test_a_captured_run_puts_one_thing_on_the_stream(
@@ -96,10 +117,10 @@ def test_a_captured_run_puts_one_thing_on_the_stream(
         engine.run(feeds_of(half_alignment, 2))
 
 
-def test_another_batch_drops_the_graph_and_says_so(
-    plan: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture
+def test_another_batch_of_the_profile_drops_the_graph_and_says_so(
+    whole: Path, half_alignment: ExportedGraph, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with open_engine(plan) as engine, caplog.at_level(logging.WARNING, logger="engines"):
+    with open_engine(whole) as engine, caplog.at_level(logging.WARNING, logger="engines"):
         main_context(engine).capture(2)
         feeds = feeds_of(half_alignment, 3)
         assert same(engine.run(feeds), expected(half_alignment, feeds))
@@ -108,6 +129,9 @@ def test_another_batch_drops_the_graph_and_says_so(
         caplog.clear()
         back = feeds_of(half_alignment, 2)
         assert same(engine.run(back), expected(half_alignment, back))
+        for batch in (2, 1):  # in the place of the other, and no word of it, for it was asked for
+            main_context(engine).capture(batch)
+            assert len(gpu.graphs.GRAPHS) == 1
         assert not caplog.text
 
 
@@ -121,21 +145,20 @@ def test_a_capture_that_fails_leaves_the_context_working(
             with pytest.raises(EngineError, match="graph failed \\(CUDA_ERROR_INVALID_VALUE\\); run without capturing"):
                 main_context(engine).capture(2)
         with monkeypatch.context() as patch:
-            patch.setattr(gpu.trt.IExecutionContext, "set_input_shape", refuse_when_recording(gpu))
-            with pytest.raises(EngineError, match="refuses batch 2 for SOURCE"):
+            patch.setattr(gpu.trt.IExecutionContext, "execute_async_v3", refuse_when_recording(gpu))
+            with pytest.raises(EngineError, match="alignment_bag does not run"):
                 main_context(engine).capture(2)
         feeds = feeds_of(half_alignment, 2)
         assert same(engine.run(feeds), expected(half_alignment, feeds))
 
 
 def refuse_when_recording(gpu: SimpleNamespace) -> Any:
-    accept = gpu.trt.IExecutionContext.set_input_shape
+    accept = gpu.trt.IExecutionContext.execute_async_v3
 
-    def shape(self: Any, name: str, dims: tuple[int, ...]) -> bool:
-        recording = any(stream.recording is not None for stream in gpu.cuda.STREAMS.values())
-        return not recording and accept(self, name, dims)
+    def enqueue(self: Any, stream_handle: int) -> bool:
+        return gpu.cuda.STREAMS[stream_handle].recording is None and accept(self, stream_handle)
 
-    return shape
+    return enqueue
 
 
 def test_cuda_graphs_need_their_package(plan: Path, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +188,7 @@ def test_layer_and_compute_times(plan: Path, half_alignment: ExportedGraph, gpu:
         context = main_context(engine)
         times = context.layer_times(feeds)
         assert times["node__symbolic"] == 0.5  # of one run, the warm-up left out
-        assert context._context.profiler is None
+        assert context._contexts[1].context.profiler is None
         measured = context.compute_times(feeds, repeats=3)
         assert len(measured) == 3
         assert min(measured) > 0
@@ -210,7 +233,7 @@ def test_errors_of_the_gpu_are_said(plan: Path, gpu: SimpleNamespace, monkeypatc
         with pytest.raises(EngineError, match=r"out of memory \(cuMemAlloc failed: out of memory\); free some"):
             open_engine(plan)
     with monkeypatch.context() as patch:
-        patch.setattr(gpu.trt.ICudaEngine, "create_execution_context", lambda self: None)
+        patch.setattr(gpu.trt.ICudaEngine, "create_execution_context", lambda self, strategy: None)
         with pytest.raises(EngineError, match=r"gives alignment_bag no context \(TensorRT gave no reason\)"):
             open_engine(plan)
     with monkeypatch.context() as patch:

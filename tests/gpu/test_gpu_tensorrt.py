@@ -92,6 +92,7 @@ def test_every_graph_builds_within_its_tolerance(
     assert set(manifest.parity) == {spec.name for spec in graph.contract.outputs}
     assert sum(manifest.details["layers"].values()) > 0
     assert bool(manifest.details["kernels"]) == (role in CORRELATING)
+    assert len(manifest.profiles) == (manifest.profile.max_batch if role in CORRELATING else 1)
     assert store.build(graph, "tensorrt", precision, profile) == folder
 
 
@@ -124,6 +125,25 @@ def test_batches_in_any_order(plan: Path, graph: ExportedGraph) -> None:
             assert not agrees(graph, feeds, engine.run(feeds))
 
 
+def test_batches_that_take_turns_leak_nothing(plan: Path, graph: ExportedGraph) -> None:
+    """NVIDIA/TensorRT issue 4849: a context with an AOT plugin keeps memory at each change of its shapes."""
+    import pycuda.driver
+
+    feeds = {batch: feeds_of(graph, batch) for batch in (1, 8)}
+    with open_engine(plan) as engine:
+
+        def free_after(turns: int) -> int:
+            for _ in range(turns):
+                for batch in feeds:
+                    engine.run(feeds[batch])
+            with engine._gpu.current():  # type: ignore[attr-defined]
+                return int(pycuda.driver.mem_get_info()[0])
+
+        before = free_after(10)  # what is loaded once is loaded
+        lost = before - free_after(2000)
+    assert lost < 16 << 20, f"{lost >> 20} MiB went in 4000 changes of batch; nothing else must use the GPU meanwhile"
+
+
 def test_adversarial_rows(plan: Path, graph: ExportedGraph) -> None:
     with open_engine(plan) as engine:
         for label, feeds in adversarial_inputs(graph.contract, 1, seed=9):
@@ -141,6 +161,10 @@ def test_a_cuda_graph_gives_the_same_bits(plan: Path, graph: ExportedGraph) -> N
             assert all(np.array_equal(captured[name], plain[name]) for name in plain)
         other = feeds_of(graph, 3)
         assert not agrees(graph, other, engine.run(other))
+        context.capture(3)
+        for batch, wanted in ((2, feeds), (3, other), (2, feeds)):  # each batch has a context, and keeps its graph
+            assert context._contexts[batch - 1].graph is not None
+            assert not agrees(graph, wanted, engine.run(wanted))
 
 
 def test_contexts_run_at_the_same_time(plan: Path, graph: ExportedGraph) -> None:
@@ -278,6 +302,7 @@ def test_trtexec_loads_the_plan(plan: Path) -> None:
     trtexec = shutil.which("trtexec")
     if trtexec is None:
         pytest.skip("trtexec, which comes with TensorRT's own packages, is not on the path.")
-    command = [trtexec, f"--loadEngine={plan / 'model.plan'}", "--shapes=SOURCE:2x64x64x3,MASK:2x64x64x1"]
+    shapes = ("--useProfile=1", "--shapes=SOURCE:2x64x64x3,MASK:2x64x64x1")  # the second profile is of batch 2
+    command = [trtexec, f"--loadEngine={plan / 'model.plan'}", *shapes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

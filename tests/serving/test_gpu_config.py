@@ -27,6 +27,7 @@ SMALL = load_preset("small").model
 CONTRACTS = run_contracts(SMALL) | mask_contracts(SMALL)
 BAG = CONTRACTS["generator_bag"]
 SHAPES = {"SOURCE": [256, 256, 3], "MASK": [256, 256, 1]}
+EACH_BATCH = {"profiles": [dataclasses.asdict(Profile(batch, batch, batch)) for batch in range(1, 9)]}
 
 
 def plan(
@@ -103,6 +104,18 @@ def test_a_plan_for_each_gpu_by_its_compute_capability() -> None:
     assert parse(render(both, "a test")) == both
 
 
+def test_every_profile_is_listed_where_there_are_several() -> None:
+    """Triton knows a plan's first profile alone unless the others are named, and pads no batch up to one that is."""
+    each, one = gpu_config(BAG, plans=[plan(details=EACH_BATCH)]), gpu_config(BAG, plans=[plan()])
+    assert list(each.instance_group[0].profile) == ["0", "1", "2", "3", "4", "5", "6", "7"]
+    assert each.parameters["execution_context_allocation_strategy"].string_value == "ON_PROFILE_CHANGE"
+    assert [sample.batch_size for sample in each.model_warmup] == [1, 8]
+    assert parse(render(each, "a test")) == each
+    for config in (one, gpu_config(BAG)):
+        assert not config.instance_group[0].profile
+        assert "execution_context_allocation_strategy" not in config.parameters
+
+
 def test_the_plans_reach_the_configs_of_their_graphs() -> None:
     placed = {name: [manifest] for name, manifest in plans().items()}
     files = repository_configs(SMALL, CONTRACTS, gpu=GpuServing(instances=3), plans=placed)
@@ -144,6 +157,11 @@ def test_plans_of_one_run_for_several_gpus_go_together() -> None:
             [plans(), plans("Orin", "8.7", versions={"tensorrt": "10.16.0.1"})],
             "",
             r"One server has one TensorRT, and these plans are of 10\.15\.1\.29, 10\.16\.0\.1: build them alike",
+        ),
+        (
+            [plans(details=EACH_BATCH), plans("Orin", "8.7")],
+            "",
+            "plans of generator_bag for Orin and NVIDIA A10 have different profiles, and .*: build both with the same",
         ),
         ([plans(versions={})], "", "manifest of generator_bag does not say of which TensorRT and GPU it is: build it"),
         ([plans(device={"name": "NVIDIA A10"})], "", "does not say of which TensorRT and GPU"),
@@ -192,7 +210,10 @@ def test_the_real_server_takes_every_field(
             feeds.append(InferInput(spec.name, [1, *spec.shape], "UINT8"))
             feeds[-1].set_data_from_numpy(np.zeros((1, *spec.shape), np.uint8))
         assert client.infer("generator_bag", feeds).as_numpy("IMAGE").shape == (1, 64, 64, 3)
-    there.model_warmup[0].inputs["MASK"].dims[0] = 63
-    (folder / "config.pbtxt").write_text(render(there, "a stand-in"))
-    with pytest.raises(ServerError, match="generator_bag"), TritonServer(tmp_path / "repository", log=log):
-        pass  # so warm-up samples are read, and not passed over
+    wrong, listed = pb.ModelConfig.FromString(there.SerializeToString()), there
+    wrong.model_warmup[0].inputs["MASK"].dims[0] = 63
+    listed.instance_group[0].profile.append("0")
+    for refused, reason in ((wrong, "generator_bag"), (listed, "profile field which is only supported for TensorRT")):
+        (folder / "config.pbtxt").write_text(render(refused, "a stand-in"))
+        with pytest.raises(ServerError, match=reason), TritonServer(tmp_path / "repository", log=log):
+            pass  # so warm-up samples and profiles are read, and not passed over

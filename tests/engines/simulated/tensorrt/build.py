@@ -96,7 +96,7 @@ class OnnxParser:
 
 
 def _kind(node: onnx.NodeProto) -> LayerType:
-    """A node is a plugin if its namespace says so and the plugin is registered; else its function is taken, unsaid."""
+    """A node is a plugin if its namespace says so and the plugin is registered; else its function is taken."""
     spaces = [attribute.s.decode() for attribute in node.attribute if attribute.name == "plugin_namespace"]
     if spaces and f"{spaces[0]}::{node.op_type}" in PLUGINS:
         return LayerType.PLUGIN_V3
@@ -200,7 +200,7 @@ class Builder:
             config.cache.timings |= {layer.name: 1 for layer in network.layers}
         header = {
             "version": VERSION,
-            "shapes": config.profiles[0].shapes,
+            "profiles": [profile.shapes for profile in config.profiles],
             "refittable": BuilderFlag.REFIT in config.flags,
             "host_code": BuilderFlag.VERSION_COMPATIBLE in config.flags,
             "layers": [_described(layer, config) for layer in network.layers],

@@ -16,6 +16,7 @@ from pycuda.driver import STREAMS
 from tensorrt.build import SEAL, VERSION, ParserError, seal
 from tensorrt.types import (
     DataType,
+    ExecutionContextAllocationStrategy,
     IHostMemory,
     ILogger,
     IProfiler,
@@ -76,13 +77,15 @@ class ICudaEngine:
         return tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-        return [tuple(shape) for shape in self.header["shapes"][name]]
+        return [tuple(shape) for shape in self.header["profiles"][profile_index][name]]
 
     def create_engine_inspector(self) -> EngineInspector:
         return EngineInspector(self.header)
 
-    def create_execution_context(self) -> IExecutionContext:
-        return IExecutionContext(self)
+    def create_execution_context(
+        self, strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC
+    ) -> IExecutionContext:
+        return IExecutionContext(self, strategy)
 
     def create_serialization_config(self) -> ISerializationConfig:
         return ISerializationConfig()
@@ -113,18 +116,35 @@ class EngineInspector:
 
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine) -> None:
+    """At the first profile until another is selected."""
+
+    runs: list[list[int]] = []  # noqa: RUF012 - of each context, the batch of each run: where it changes, plugins leak
+    strategies: list[ExecutionContextAllocationStrategy] = []  # noqa: RUF012 - of each context
+
+    def __init__(self, engine: ICudaEngine, strategy: ExecutionContextAllocationStrategy) -> None:
         self._engine = engine
+        self.profile = 0
+        self._ran: list[int] = []
+        IExecutionContext.runs.append(self._ran)
+        IExecutionContext.strategies.append(strategy)
         self._session = onnxruntime.InferenceSession(engine.content, providers=["CPUExecutionProvider"])
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self.profiler: IProfiler | None = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+        least, _, most = self._engine.get_tensor_profile_shape(name, self.profile)
         if not all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True)):
             return False
         self._shapes[name] = shape
+        return True
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        assert stream_handle in STREAMS
+        if not 0 <= profile_index < len(self._engine.header["profiles"]):
+            return False
+        self.profile = profile_index
+        self._shapes.clear()
         return True
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
@@ -133,6 +153,7 @@ class IExecutionContext:
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         shapes = dict(self._shapes)
+        self._ran.append(shapes[self._engine.graph.input[0].name][0])
         STREAMS[stream_handle].put(lambda: self._compute(shapes))
         return True
 

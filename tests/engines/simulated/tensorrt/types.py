@@ -26,6 +26,11 @@ class DataType(Enum):
     BOOL = "bool"
 
 
+class ExecutionContextAllocationStrategy(Enum):
+    STATIC = auto()
+    ON_PROFILE_CHANGE = auto()
+
+
 class HardwareCompatibilityLevel(Enum):
     NONE = auto()
     AMPERE_PLUS = auto()
