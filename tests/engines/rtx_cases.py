@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,17 @@ needs_rtx = pytest.mark.skipif(
 )
 
 
+class _NoPycuda(MetaPathFinder):
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name == "pycuda":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+
 def without_gpu(patch: pytest.MonkeyPatch) -> None:
     """Make this a machine without a GPU, whatever it has."""
-    patch.setitem(sys.modules, "pycuda", None)
-    patch.delitem(sys.modules, "pycuda.driver", raising=False)
+    for name in ("pycuda", "pycuda.driver"):
+        patch.delitem(sys.modules, name, raising=False)
+    patch.setattr(sys, "meta_path", [_NoPycuda(), *sys.meta_path])
 
 
 def settings(profile: Profile = Profile(1, 1, 8), progress: Progress = no_progress, **choices: Any) -> BuildSettings:  # noqa: B008

@@ -17,6 +17,7 @@ import pycuda.driver
 from tensorrt import run
 from tensorrt.types import (  # noqa: F401 - what this project takes from the module
     DataType,
+    ExecutionContextAllocationStrategy,
     IHostMemory,
     ILogger,
     IProfiler,
@@ -67,7 +68,7 @@ class Runtime:
             says = "Serialization assertion header.magicTag == kEXPECTED_MAGIC_TAG failed."
             self._logger.log(ILogger.Severity.ERROR, says)
             return None
-        return ICudaEngine({"shapes": plan.shapes, "refittable": False}, plan.graph)
+        return ICudaEngine({"profiles": [plan.shapes], "refittable": False}, plan.graph)
 
 
 class ICudaEngine(run.ICudaEngine):
@@ -120,7 +121,7 @@ class IRuntimeCache:
 
 class IExecutionContext(run.IExecutionContext):
     def __init__(self, engine: ICudaEngine, config: IRuntimeConfig) -> None:
-        super().__init__(engine)
+        super().__init__(engine, ExecutionContextAllocationStrategy.STATIC)
         self._config = config
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
