@@ -33,7 +33,7 @@ test: venv
 
 test-engines: venv
 	@echo "Building TensorRT engines of every preset's graphs."
-	$(BIN)/pytest -m presets tests/bench/test_plans.py
+	$(BIN)/pytest -m presets tests/bench/test_rtx_plans.py
 
 lint: venv
 	@echo "Checking style and types."

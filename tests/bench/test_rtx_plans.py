@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from bench.plans import PRECISIONS, build_preset
+from bench.rtx_plans import PRECISIONS, build_preset
 from outfitgan.config import load_preset, preset_names
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed; pip install 'outfitgan[rtx]'")

@@ -1,7 +1,7 @@
 """What TensorRT for RTX makes of every preset's graphs, on a machine with or without a GPU: nothing is run.
 
-python bench/plans.py                       every preset, FP16 and INT8
-python bench/plans.py --preset small        one of them
+python bench/rtx_plans.py                       every preset, FP16 and INT8
+python bench/rtx_plans.py --preset small        one of them
 
 Weights are untrained. Graphs of the target kinds are alike, so one stands for them.
 """
