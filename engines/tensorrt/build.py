@@ -19,17 +19,13 @@ from engines.plan.runner import load_plan
 from engines.settings import BuildSettings
 from engines.tensorrt.inspect import check_network, inspect_plan
 from engines.tensorrt.options import TensorrtOptions
-from engines.tensorrt.plugin import NAME, NAMESPACE, register_correlate
 from engines.tensorrt.tactics import Kernels, architectures
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 from outfitgan.files import atomic_write
 
-_HARDWARE = {
-    "this_gpu": trt.HardwareCompatibilityLevel.NONE,
-    "same_compute_capability": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
-    "ampere_plus": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
-}
+_HARDWARE = {"this_gpu": "NONE", "same_compute_capability": "SAME_COMPUTE_CAPABILITY", "ampere_plus": "AMPERE_PLUS"}
+"""The option's values, and TensorRT's names for them, not all of which an old one has."""
 
 
 def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, str]) -> tuple[bytes, dict[str, Any]]:
@@ -98,7 +94,7 @@ def _config(
     config.add_optimization_profile(profile)
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
-    config.hardware_compatibility_level = _HARDWARE[options.hardware]
+    config.hardware_compatibility_level = _hardware(options.hardware)
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
