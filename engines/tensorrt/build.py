@@ -1,7 +1,7 @@
 """ONNX to a plan: a strongly typed network, one optimisation profile, a timing cache, then checks of what came out.
 
-Written for TensorRT 10.15 to 11.x by one code path and held against its official bindings; the builder itself is not
-among PyPI's wheels, and no plan has been built here.
+Written for TensorRT 10.3 to 11.x by one code path and held against its official bindings; the builder itself is not
+among PyPI's wheels, and no plan has been built here. A portable graph takes no plugin, which is then not imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engines.plan.runner import load_plan
 from engines.settings import BuildSettings
 from engines.tensorrt.inspect import check_network, inspect_plan
 from engines.tensorrt.options import TensorrtOptions
-from engines.tensorrt.tactics import Kernels, architectures
+from engines.tensorrt.tactics import NAME, NAMESPACE, Kernels, architectures
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 from outfitgan.files import atomic_write
@@ -44,8 +44,7 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
 
     """
     options = TensorrtOptions(**settings.options)
-    kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
-    kernels.start()
+    kernels = _plugin_kernels(graph, device, options)
     builder, log = started(trt.Builder), process_log()
     network = _network(builder, graph)
     plugins = check_network(network, graph, _correlations(graph.path))
@@ -65,6 +64,17 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
         atomic_write(cache, bytes(timings.serialize()))
     loaded = load_plan(bytes(plan), graph.name, options.version_compatible)
     return bytes(plan), {"layers": inspect_plan(loaded, graph, plugins), "kernels": _kernel_records(kernels)}
+
+
+def _plugin_kernels(graph: ExportedGraph, device: dict[str, str], options: TensorrtOptions) -> Kernels:
+    """Register the plugin if the graph's form has it, and return its kernels."""
+    if graph.form != "standard":
+        return Kernels(())
+    from engines.tensorrt.plugin import register_correlate  # an old TensorRT has no `tensorrt.plugin`
+
+    kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
+    kernels.start()
+    return kernels
 
 
 def _network(builder: trt.Builder, graph: ExportedGraph) -> trt.INetworkDefinition:
@@ -105,6 +115,14 @@ def _config(
         if wanted:
             config.set_flag(flag)
     return config
+
+
+def _hardware(option: str) -> trt.HardwareCompatibilityLevel:
+    """Return TensorRT's level for the option `hardware`; raise EngineError if it has none."""
+    level: trt.HardwareCompatibilityLevel | None = getattr(trt.HardwareCompatibilityLevel, _HARDWARE[option], None)
+    if level is None:
+        raise EngineError(f"TensorRT {trt.__version__} builds no plans for hardware = {option}; choose another.")
+    return level
 
 
 def _correlations(path: Path) -> int:
