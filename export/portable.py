@@ -13,7 +13,7 @@ B batch, C matching channels, Cv value channels, N = H*W target positions, M = H
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar, Union
+from typing import Any, TypeVar, Union
 
 import numpy as np
 import onnx
@@ -127,7 +127,7 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, others: list[onnx.Nod
         graph.node.insert(index + offset, other)
 
 
-def _inlined(model: onnx.ModelProto, *functions: OnnxFunction) -> onnx.ModelProto:
+def _inlined(model: onnx.ModelProto, *functions: OnnxFunction[..., Any]) -> onnx.ModelProto:
     """Return `model` with the bodies of `functions` in the place of their nodes."""
     model.functions.extend(function.to_function_proto() for function in functions)
     return inline_local_functions(model)

@@ -57,7 +57,7 @@ def _export(run: Run, precision: str, form: str, report: Callable[[str], None]) 
     try:
         exported_graphs(folder, precision, form)
     except GraphError:
-        report(f"exporting the {form} {precision} graphs ...")
+        report(f"exporting the {precision} graphs ...")
         networks = load_generator(run), load_classifier(run), load_mask_generators(run)
         calibration = open_calibration(run.config) if precision in CALIBRATED else None
         origin, output, made = folder.weights(), folder.graphs_of(form), form_of(form)

@@ -104,6 +104,8 @@ def _config(
     config.add_optimization_profile(profile)
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
+    if options.refittable and not hasattr(trt.SerializationFlag, "INCLUDE_REFIT"):
+        raise EngineError(f"TensorRT {trt.__version__} keeps no refittable plans; build it with refittable = false.")
     config.hardware_compatibility_level = _hardware(options.hardware)
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
     if options.workspace_mib:

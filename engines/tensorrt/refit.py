@@ -20,12 +20,9 @@ def refit_plan(plan: bytes, graph: ExportedGraph, host_code: bool) -> bytes:
         host_code: as for `load_plan`.
 
     Raises:
-        EngineError: if the plan was not built for it, the graph has other weights than it asks for, or TensorRT is too
-            old to write a plan that can be refitted again.
+        EngineError: if the plan was not built for it, or the graph has other weights than it asks for.
 
     """
-    if not hasattr(trt.SerializationFlag, "INCLUDE_REFIT"):
-        raise EngineError(f"TensorRT {trt.__version__} keeps no plan that takes other weights; build it.")
     loaded, log = load_plan(plan, graph.name, host_code), process_log()
     if not loaded.engine.refittable:
         raise EngineError(f"The engine of {graph.name} takes no other weights; build it with refittable = true.")

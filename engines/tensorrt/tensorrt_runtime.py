@@ -92,8 +92,8 @@ class TensorrtRuntime(RefittingRuntime):
             )
         if graph.form != self.form():
             raise UnsupportedError(
-                f"tensorrt {_installed()} builds from {self.form()} graphs, and {graph.path} is {graph.form}; export the "
-                f"run with '--form {self.form()}'."
+                f"tensorrt {_installed()} builds from {self.form()} graphs, and {graph.path} is {graph.form}; export "
+                f"the run with '--form {self.form()}'."
             )
         for package in ("onnx", *(("triton",) if graph.form == "standard" else ())):
             if find_spec(package) is None:

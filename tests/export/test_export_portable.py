@@ -245,7 +245,9 @@ def test_an_unknown_grid_and_an_unknown_form_are_said() -> None:
 
 @pytest.fixture(scope="module")
 def trt() -> ModuleType:
-    return pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed; pip install tensorrt-rtx-cu13")
+    return pytest.importorskip(
+        "tensorrt_rtx", reason="TensorRT for RTX is not installed; pip install tensorrt-rtx-cu13"
+    )
 
 
 def compiled(trt: ModuleType, graph: ExportedGraph) -> tuple[int, str]:
@@ -263,9 +265,7 @@ def compiled(trt: ModuleType, graph: ExportedGraph) -> tuple[int, str]:
     builder = trt.Builder(log)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
-    assert parser.parse(graph.path.read_bytes()), [
-        parser.get_error(index).desc() for index in range(parser.num_errors)
-    ]
+    assert parser.parse(graph.path.read_bytes()), [parser.get_error(index).desc() for index in range(parser.num_errors)]
     profile, config = builder.create_optimization_profile(), builder.create_builder_config()
     for spec in graph.contract.inputs:
         profile.set_shape(spec.name, *((batch, *spec.shape) for batch in (1, 1, graph.contract.max_batch)))
@@ -287,7 +287,7 @@ def test_a_real_parser_and_compiler_take_every_graph(
 
 
 def test_a_real_compiler_does_not_join_the_chunks(chunked: ExportedGraph, trt: ModuleType) -> None:
-    """It did before they took turns: three times the memory, and a tensor of 4096 by 4096."""
+    """Chunks that need not take turns it does: a tensor of 4096 by 4096, and three times the memory."""
     memory, table = compiled(trt, chunked)
     assert "Layers:" in table
     assert "Dimensions: [-1,1024,4096]" in table
