@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import Verb
 from simulation import simulated
 
 from engines.manifest import read_manifest
@@ -16,6 +16,7 @@ from export.exported import find_graphs
 from outfitgan.run_folder import RunFolder
 from serving.run_pipeline import run_engines
 
+Verb = Callable[..., subprocess.CompletedProcess[str]]
 FP16 = ("--runtime", "tensorrt", "--precision", "fp16")
 
 
