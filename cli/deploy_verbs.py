@@ -21,16 +21,18 @@ def export(
         list[str] | None, typer.Option(help="fp32, fp16, int8, int8-fp16; the first two if none.")
     ] = None,
     calibrate: Annotated[int | None, typer.Option(min=1, help="Outfits that int8 takes ranges from; 16.")] = None,
+    form: Annotated[str, typer.Option(help="standard; portable for a TensorRT older than 10.15.")] = "standard",
 ) -> None:
     """Export each generator, SAM and mask generator and the CCM to ONNX, and check them against torch."""
     from export.calibration import OUTFITS, open_calibration
     from export.exported import CALIBRATED, FLOATS
     from export.exporter import export_run
+    from export.forms import form_of
     from outfitgan.run_folder import RunFolder
     from outfitgan.training.runs import Run, unfinished_stages
     from outfitgan.training.trained_networks import load_classifier, load_generator, load_mask_generators
 
-    precisions = precision or FLOATS
+    made, precisions = form_of(form), precision or FLOATS
     rounded = bool({*precisions} & {*CALIBRATED})
     if calibrate and not rounded:
         raise InputError("--calibrate is for an INT8 export; say --precision int8 too, or leave it out.")
@@ -41,9 +43,9 @@ def export(
     with progress_bar("export") as progress:
         if rounded:
             calibration = open_calibration(opened.config, calibrate or OUTFITS, progress)
-        output = run / "graphs"
-        graphs = export_run(*networks, opened.config.model, output, precisions, progress, origin, calibration)
-    print_line(f"Exported {len(graphs)} graphs to {run}/graphs, each within its tolerance of torch.")
+        output = RunFolder(run).graphs_of(form)
+        graphs = export_run(*networks, opened.config.model, output, precisions, progress, origin, calibration, made)
+    print_line(f"Exported {len(graphs)} graphs to {output}, each within its tolerance of torch.")
 
 
 @app.command()

@@ -32,6 +32,10 @@ class Runtime(ABC):
     def versions(self) -> dict[str, str]:
         """Return the versions of what builds and runs the engine."""
 
+    def form(self) -> str:
+        """Return the form, of `export.exported.FORMS`, of the graphs that the installed version builds from."""
+        return "standard"
+
     @abstractmethod
     def device(self) -> dict[str, str]:
         """Return the device's name and what else identifies it."""

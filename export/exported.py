@@ -24,6 +24,9 @@ FLOATS = ("fp32", "fp16")
 CALIBRATED = ("int8", "int8-fp16")
 """Those that do."""
 
+FORMS = ("standard", "portable")
+"""How a graph is written: with the correlation as one node, or in operators that older parsers read too."""
+
 
 @dataclass(frozen=True)
 class ExportedGraph:
@@ -37,6 +40,7 @@ class ExportedGraph:
     parity: dict[str, dict[str, float]]  # output -> figures, onnxruntime against torch in FP32
     versions: dict[str, str]
     calibration: dict[str, Any] = field(default_factory=dict)  # of an INT8 graph: on what its ranges rest
+    form: str = "standard"  # one of FORMS
 
     @property
     def name(self) -> str:
@@ -54,6 +58,7 @@ class ExportedGraph:
             "parity": self.parity,
             "versions": self.versions,
             **({"calibration": self.calibration} if self.calibration else {}),
+            **({"form": self.form} if self.form != "standard" else {}),
         }
 
 
@@ -96,6 +101,7 @@ def load_graph(path: Path) -> ExportedGraph:
             parity=data["parity"],
             versions=data["versions"],
             calibration=data.get("calibration", {}),
+            form=data.get("form", "standard"),
         )
     except (KeyError, TypeError) as error:
         raise GraphError(f"{sidecar} is not a graph's sidecar ({error}); export the graph again.") from error

@@ -15,7 +15,6 @@ from onnxscript import optimizer
 from torch import nn
 
 from export.calibration import Calibration, Samples
-from export.correlate_function import DOMAIN, correlate_function
 from export.exported import (
     BASES,
     FLOATS,
@@ -27,6 +26,7 @@ from export.exported import (
     save_index,
     save_sidecar,
 )
+from export.forms import STANDARD, Form
 from export.graph_types import check_types
 from export.modules import run_module, run_modules
 from export.onnx_runner import onnx_runner
@@ -60,6 +60,7 @@ def export_run(
     progress: Progress = no_progress,  # called when a graph is written
     origin: str = "",
     calibration: Calibration | None = None,  # what an INT8 export needs
+    form: Form = STANDARD,
 ) -> list[ExportedGraph]:
     """Export every graph of a run into `output`: those of `outfitgan.model_graphs`.
 
@@ -73,19 +74,19 @@ def export_run(
     for precision in precisions:
         drop_index(output, precision)
     modules = run_modules(generator, collocation, mask_generators)
-    contracts = contracts_of(model, modules)
+    contracts = {name: form.contract(contract) for name, contract in contracts_of(model, modules).items()}
     samples = (
         {item_graph.contract.name: calibration.samples(item_graph) for item_graph in item_graphs(model)}
         if calibration
         else {}
     )
     kept = {name: dict.fromkeys(exported_precision(name, precision) for precision in precisions) for name in contracts}
-    traces, exported = Traces(), {}
+    traces, exported = Traces(form.opset), {}
     for name, contract in contracts.items():
         references = _references(modules[name], parity_feeds(contract), contract)
         for precision in kept[name]:
             path = graph_path(output, name, precision)
-            graph = _export(modules[name], contract, precision, path, traces, references, samples.get(name))
+            graph = _export(modules[name], contract, precision, path, form, traces, references, samples.get(name))
             exported[name, precision] = graph
             progress(f"{name}.{precision}", len(exported), sum(map(len, kept.values())))
     for precision in precisions:
@@ -96,7 +97,12 @@ def export_run(
 
 
 def export_graph(
-    module: nn.Module, contract: GraphContract, precision: str, path: Path, samples: Samples | None = None
+    module: nn.Module,
+    contract: GraphContract,
+    precision: str,
+    path: Path,
+    samples: Samples | None = None,
+    form: Form = STANDARD,
 ) -> ExportedGraph:
     """Export one boundary module (see `export.boundary`) to `path`, with its sidecar; INT8 needs `samples`.
 
@@ -104,8 +110,9 @@ def export_graph(
         GraphError: if the precision is unknown or the graph is out of tolerance; nothing is left behind.
 
     """
+    contract = form.contract(contract)
     references = _references(module, parity_feeds(contract), contract)
-    return _export(module, contract, precision, path, Traces(), references, samples)
+    return _export(module, contract, precision, path, form, Traces(form.opset), references, samples)
 
 
 def _export(
@@ -113,7 +120,8 @@ def _export(
     contract: GraphContract,
     precision: str,
     path: Path,
-    traces: Traces,
+    form: Form,
+    traces: Traces,  # of the form's opset
     references: Sequence[Arrays],  # of parity_feeds
     samples: Samples | None,
 ) -> ExportedGraph:
@@ -127,7 +135,7 @@ def _export(
     weights = _sha256_of_weights(module)
     feeds, calibration = parity_feeds(contract), {}
     typed = module.half() if BASES[precision] == "fp16" else module.float()
-    model = _finish(traces.model_of(typed, contract, BASES[precision]), contract, precision)
+    model = _finish(traces.model_of(typed, contract, BASES[precision]), contract, precision, form)
     if samples:
         model = quantise(model, samples.shown)
         check_quantised(model)
@@ -141,17 +149,15 @@ def _export(
         digest = sha256_of(partial)
         path.with_suffix(".json").unlink(missing_ok=True)  # never a new file beside an old sidecar
     versions = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    graph = ExportedGraph(path, contract, precision, digest, weights, parity, versions, calibration)
+    graph = ExportedGraph(path, contract, precision, digest, weights, parity, versions, calibration, form.name)
     save_sidecar(graph)
     return graph
 
 
-def _finish(model: onnx.ModelProto, contract: GraphContract, precision: str) -> onnx.ModelProto:
-    """Fold constants, keep the Correlate node, and append its function."""
-    model = optimizer.optimize(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+def _finish(model: onnx.ModelProto, contract: GraphContract, precision: str, form: Form) -> onnx.ModelProto:
+    """Fold constants, give the correlation its form, and say what the graph is."""
+    model = form.finish(optimizer.optimize(model, input_size_limit=FOLDED, output_size_limit=FOLDED))
     _forget_origin(model)
-    if any(node.domain == DOMAIN for node in model.graph.node):
-        model.functions.append(correlate_function())
     model.producer_name, model.producer_version = "outfitgan", ""
     model.graph.name = contract.name
     facts = {"outfitgan.precision": precision, "outfitgan.contract": json.dumps(contract.to_json())}

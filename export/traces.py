@@ -13,7 +13,6 @@ import onnx
 import torch
 from torch import nn
 
-from export.correlate_function import OPSET
 from outfitgan.contracts import GraphContract
 from outfitgan.errors import GraphError
 
@@ -22,15 +21,16 @@ _EXAMPLE_BATCH = 2  # a batch of one would be taken for a constant
 
 @dataclass
 class Traces:
-    """Unoptimised graphs by architecture."""
+    """Unoptimised graphs of one opset by architecture."""
 
+    opset: int
     models: dict[str, bytes] = field(default_factory=dict)
 
     def model_of(self, module: nn.Module, contract: GraphContract, precision: str) -> onnx.ModelProto:
         """Return the graph of `module` with its own weights; raise GraphError if it does not use one of them."""
         key = architecture(module, contract, precision)
         if key not in self.models:
-            self.models[key] = _trace(module, contract).SerializeToString()
+            self.models[key] = _trace(module, contract, self.opset).SerializeToString()
         model: onnx.ModelProto = onnx.ModelProto.FromString(self.models[key])
         put_weights(model, module)
         return model
@@ -65,7 +65,7 @@ def _plain(module: nn.Module) -> list[tuple[str, Any]]:
     return sorted((k, v) for k, v in vars(module).items() if isinstance(v, int | float | str | tuple))
 
 
-def _trace(module: nn.Module, contract: GraphContract) -> onnx.ModelProto:
+def _trace(module: nn.Module, contract: GraphContract, opset: int) -> onnx.ModelProto:
     example = tuple(torch.zeros(_EXAMPLE_BATCH, *spec.shape, dtype=torch.uint8) for spec in contract.inputs)
     batch = torch.export.Dim("batch", min=1, max=contract.max_batch)
     with torch.no_grad(), _quiet():
@@ -73,7 +73,7 @@ def _trace(module: nn.Module, contract: GraphContract) -> onnx.ModelProto:
             module,
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             dynamic_shapes=tuple({0: batch} for _ in example),
             input_names=[spec.name for spec in contract.inputs],
             output_names=[spec.name for spec in contract.outputs],

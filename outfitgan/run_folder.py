@@ -35,6 +35,10 @@ class RunFolder:
         """The assembled Triton model repository."""
         return self.path / "repository"
 
+    def graphs_of(self, form: str) -> Path:
+        """Return the folder of the exported graphs of one form; the standard ones lie above the others."""
+        return self.graphs if form == "standard" else self.graphs / form
+
     def config(self) -> Config:
         """Return the run's config; raise RunError if this is no run."""
         if not (self.path / "config.toml").is_file():

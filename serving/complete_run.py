@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engines.engine_store import EngineStore
-from engines.registry import graph_precision
+from engines.registry import graph_precision, load_runtime
 from export.calibration import open_calibration
 from export.exported import CALIBRATED, FLOATS
 from export.exporter import export_run
+from export.forms import form_of
 from outfitgan.errors import ConfigError, GraphError, UnsupportedError
 from outfitgan.run_folder import RunFolder
 from outfitgan.training.runs import Run
@@ -32,11 +33,11 @@ def complete_run(
     """
     folder = RunFolder(run.folder)
     for precision in precisions:
-        _export(run, precision, report)
+        _export(run, precision, "standard", report)
     store, refused = EngineStore(folder.engines), {}
     for runtime, precision in dict.fromkeys((("openvino", "fp32"), *engines)):
         try:
-            _export(run, graph_precision(runtime, precision), report)
+            _export(run, graph_precision(runtime, precision), load_runtime(runtime).form(), report)
             report(f"building the {runtime} {precision} engines ...")
             store.build_all(engine_graphs(folder, runtime, precision), runtime, precision)
         except (UnsupportedError, GraphError, ConfigError) as error:
@@ -50,14 +51,14 @@ def measured_repository(run: Run) -> Path:
     return run.folder / "bench" / "repository"
 
 
-def _export(run: Run, precision: str, report: Callable[[str], None]) -> None:
-    """Export the graphs of one precision unless they are there."""
+def _export(run: Run, precision: str, form: str, report: Callable[[str], None]) -> None:
+    """Export the graphs of one precision and form unless they are there."""
     folder = RunFolder(run.folder)
     try:
-        exported_graphs(folder, precision)
+        exported_graphs(folder, precision, form)
     except GraphError:
         report(f"exporting the {precision} graphs ...")
         networks = load_generator(run), load_classifier(run), load_mask_generators(run)
         calibration = open_calibration(run.config) if precision in CALIBRATED else None
-        origin = folder.weights()
-        export_run(*networks, run.config.model, folder.graphs, (precision,), origin=origin, calibration=calibration)
+        origin, output, made = folder.weights(), folder.graphs_of(form), form_of(form)
+        export_run(*networks, run.config.model, output, (precision,), origin=origin, calibration=calibration, form=made)

@@ -1,7 +1,7 @@
 """ONNX to a plan: a strongly typed network, optimisation profiles, a timing cache, then checks of what came out.
 
-Written for TensorRT 10.15 to 11.x by one code path and held against its official bindings; the builder itself is not
-among PyPI's wheels, and no plan has been built here.
+Written for TensorRT 10.3 to 11.x by one code path and held against its official bindings; the builder itself is not
+among PyPI's wheels, and no plan has been built here. A portable graph takes no plugin, which is then not imported.
 """
 
 from __future__ import annotations
@@ -21,17 +21,13 @@ from engines.plan.runner import load_plan
 from engines.settings import BuildSettings
 from engines.tensorrt.inspect import check_network, inspect_plan
 from engines.tensorrt.options import TensorrtOptions
-from engines.tensorrt.plugin import NAME, NAMESPACE, register_correlate
-from engines.tensorrt.tactics import Kernels, architectures
+from engines.tensorrt.tactics import NAME, NAMESPACE, Kernels, architectures
 from export.exported import ExportedGraph
 from outfitgan.errors import EngineError
 from outfitgan.files import atomic_write
 
-_HARDWARE = {
-    "this_gpu": trt.HardwareCompatibilityLevel.NONE,
-    "same_compute_capability": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
-    "ampere_plus": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
-}
+_HARDWARE = {"this_gpu": "NONE", "same_compute_capability": "SAME_COMPUTE_CAPABILITY", "ampere_plus": "AMPERE_PLUS"}
+"""The option's values, and TensorRT's names for them, not all of which an old one has."""
 
 
 def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, str]) -> tuple[bytes, dict[str, Any]]:
@@ -50,8 +46,7 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings, device: dict[str, 
 
     """
     options = TensorrtOptions(**settings.options)
-    kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
-    kernels.start()
+    kernels = _plugin_kernels(graph, device, options)
     plan_api = api("tensorrt")
     builder, log = plan_api.started(trt.Builder), plan_api.log
     # TensorRT 11 has strongly typed networks only and ignores the flag.
@@ -95,11 +90,24 @@ def _profiles(whole: Profile, each_batch: bool) -> list[Profile]:
     return [Profile(batch, batch, batch) for batch in range(whole.min_batch, whole.max_batch + 1)]
 
 
+def _plugin_kernels(graph: ExportedGraph, device: dict[str, str], options: TensorrtOptions) -> Kernels:
+    """Register the plugin if the graph's form has it, and return its kernels."""
+    if graph.form != "standard":
+        return Kernels(())
+    from engines.tensorrt.plugin import register_correlate  # an old TensorRT has no `tensorrt.plugin`
+
+    kernels = register_correlate(architectures(device["compute_capability"], options.hardware))
+    kernels.start()
+    return kernels
+
+
 def _config(builder: trt.Builder, options: TensorrtOptions) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the plan keeps no description of its layers
-    config.hardware_compatibility_level = _HARDWARE[options.hardware]
+    if options.refittable and not hasattr(trt.SerializationFlag, "INCLUDE_REFIT"):
+        raise EngineError(f"TensorRT {trt.__version__} keeps no refittable plans; build it with refittable = false.")
+    config.hardware_compatibility_level = _hardware(options.hardware)
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -110,6 +118,14 @@ def _config(builder: trt.Builder, options: TensorrtOptions) -> trt.IBuilderConfi
         if wanted:
             config.set_flag(flag)
     return config
+
+
+def _hardware(option: str) -> trt.HardwareCompatibilityLevel:
+    """Return TensorRT's level for the option `hardware`; raise EngineError if it has none."""
+    level: trt.HardwareCompatibilityLevel | None = getattr(trt.HardwareCompatibilityLevel, _HARDWARE[option], None)
+    if level is None:
+        raise EngineError(f"TensorRT {trt.__version__} builds no plans for hardware = {option}; choose another.")
+    return level
 
 
 def _correlations(path: Path) -> int:

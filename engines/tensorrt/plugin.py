@@ -12,12 +12,12 @@ import numpy.typing  # noqa: F401 - TensorRT 11.4 reads `numpy.typing` without i
 import tensorrt as trt
 import tensorrt.plugin as trtp
 
-from engines.tensorrt.tactics import Correlation, Kernels
+from engines.tensorrt.tactics import NAME, NAMESPACE, Correlation, Kernels
 from outfitgan.errors import EngineError
 from outfitgan.ops.correlate.compiled_kernel import Dtype, Layout
 
-NAMESPACE, NAME, VERSION = "outfitgan", "Correlate", "1"
-"""What the ONNX node's `plugin_namespace`, its type and its `plugin_version` say."""
+VERSION = "1"
+"""What the ONNX node's `plugin_version` says."""
 
 _PLUGIN = f"{NAMESPACE}::{NAME}"
 _DTYPES: dict[trt.DataType, tuple[Dtype, str]] = {

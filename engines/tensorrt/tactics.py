@@ -9,6 +9,9 @@ from itertools import islice
 from outfitgan.errors import EngineError
 from outfitgan.ops.correlate.compiled_kernel import ARCHITECTURES, ITEMSIZE, CompiledKernel, Dtype, Layout
 
+NAMESPACE, NAME = "outfitgan", "Correlate"
+"""What the ONNX node's `plugin_namespace` and its type say."""
+
 PORTABLE = "sm_80"
 """Its PTX runs on every GPU from Ampere on."""
 

@@ -1,5 +1,7 @@
 """Runtime `tensorrt`: a plan for one NVIDIA GPU, in the graph's own types, with the correlation as a fused kernel.
 
+Below 10.15 there is no such plugin: plans are then built from portable graphs, whose correlation is written out.
+
 The builder is not among PyPI's wheels: what is here is held against TensorRT's official bindings and has built nothing
 yet. `tests/gpu` is what a machine that has it runs.
 """
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from export.exported import ExportedGraph
 
 _MODEL = "model.plan"
-_OLDEST, _TOO_NEW = (10, 15), (12,)
+_OLDEST, _OLDEST_WITH_PLUGIN, _TOO_NEW = (10, 3), (10, 15), (12,)
 _KERNEL_SOURCES = (
     "engines.tensorrt.plugin",
     "engines.tensorrt.tactics",
@@ -50,19 +52,19 @@ class TensorrtRuntime(RefittingRuntime):
     def versions(self) -> dict[str, str]:
         """Return TensorRT's version, the kernel compiler's, and a digest of the sources of the correlation's plugin.
 
-        All three are part of a plan. A machine without the compiler opens plans by their folders; those of a run it
-        does not find, for it could not have built them.
+        All three are part of a plan with the plugin. A machine without the compiler opens plans by their folders; those
+        of a run it does not find, for it could not have built them.
 
         Raises:
             UnsupportedError: on a TensorRT that this runtime does not know.
 
         """
-        import tensorrt
+        version = _installed()
+        return {"tensorrt": version} | ({"correlate": _kernel_digest(), **_compiler()} if _has_plugin(version) else {})
 
-        version = tensorrt.__version__
-        if not _OLDEST <= _numbers(version)[:2] < _TOO_NEW:
-            raise UnsupportedError(f"tensorrt takes TensorRT 10.15 to 11.x, not {version}; install another.")
-        return {"tensorrt": version, "correlate": _kernel_digest(), **_compiler()}
+    def form(self) -> str:
+        """Return `standard` where the plugin can be, `portable` where TensorRT is too old for it."""
+        return "standard" if _has_plugin(_installed()) else "portable"
 
     def device(self) -> dict[str, str]:
         """Return the first GPU's name and compute capability, and its driver's CUDA version."""
@@ -88,7 +90,12 @@ class TensorrtRuntime(RefittingRuntime):
                 f"tensorrt builds {graph.name} in its graph's precision, {graph.precision}, not in {precision}; "
                 "use that."
             )
-        for package in ("onnx", "triton"):
+        if graph.form != self.form():
+            raise UnsupportedError(
+                f"tensorrt {_installed()} builds from {self.form()} graphs, and {graph.path} is {graph.form}; export "
+                f"the run with '--form {self.form()}'."
+            )
+        for package in ("onnx", *(("triton",) if graph.form == "standard" else ())):
             if find_spec(package) is None:
                 raise EngineError(f"Building for tensorrt needs the package {package}; pip install 'outfitgan[gpu]'.")
         from engines.tensorrt.build import build_plan
@@ -130,6 +137,21 @@ def runs_on(manifest: EngineManifest, version: str) -> bool:
     built = manifest.versions.get("tensorrt", "unknown")
     later = bool(manifest.options.get("version_compatible")) and _numbers(built) <= _numbers(version)
     return built == version or later
+
+
+def _installed() -> str:
+    """Return the version of the installed TensorRT; raise UnsupportedError if this runtime does not know it."""
+    import tensorrt
+
+    version = str(tensorrt.__version__)
+    if not _OLDEST <= _numbers(version)[:2] < _TOO_NEW:
+        raise UnsupportedError(f"tensorrt takes TensorRT 10.3 to 11.x, not {version}; install another.")
+    return version
+
+
+def _has_plugin(version: str) -> bool:
+    """Return whether a TensorRT takes the plugin."""
+    return _numbers(version)[:2] >= _OLDEST_WITH_PLUGIN
 
 
 def _kernel_digest() -> str:

@@ -90,6 +90,12 @@ def _checked(model: ModelConfig, contracts: Mapping[str, GraphContract], engines
     manifests = {}
     for name, contract in contracts.items():
         manifests[name] = read_manifest(engines[name])
+        if manifests[name].contract.max_batch < contract.max_batch:
+            raise EngineError(
+                f"The engine {engines[name]} is of a portable graph, which takes batches of 1 to "
+                f"{manifests[name].contract.max_batch}, and a server sends 1 to {contract.max_batch}: generate in the "
+                "process or with the edge program, or build it with TensorRT 10.15 or newer."
+            )
         if manifests[name].contract != contract:
             raise GraphError(
                 f"The engine {engines[name]} does not take and give what {name} of this model does "

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def _signature(node: ast.FunctionDef) -> Signature:
 def offered() -> dict[str, list[Signature] | None]:
     """Return those names that the imported TensorRT has, each with its overloads, None for what is not called."""
     import numpy.typing  # noqa: F401 - TensorRT 11.4 reads it without importing it
-    import tensorrt.plugin
+    import tensorrt
+
+    with suppress(ModuleNotFoundError):  # it is younger than 10.3
+        import tensorrt.plugin
 
     found: dict[str, list[Signature] | None] = {}
     for name in declared():

@@ -22,6 +22,8 @@ from export.exported import ExportedGraph
 
 HERE, ENGINES = Path(__file__).parent, official.ROOT / "engines"
 PINNED = ("tensorrt-10.15.json", "tensorrt-10.16.json")
+YOUNGER_THAN_JETPACK_6 = {"HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY", "SerializationFlag.INCLUDE_REFIT"}
+"""What an option and a refit need, which are refused there; and all of `tensorrt.plugin`."""
 MODULES = sorted(
     path
     for room in ("plan", "tensorrt")  # `test_rtx_contract.py` has the other module's
@@ -56,6 +58,14 @@ def test_the_typings_fit_the_oldest_versions(file: str) -> None:
     content = json.loads((HERE / file).read_text(encoding="utf-8"))
     assert file == f"tensorrt-{'.'.join(content['version'].split('.')[:2])}.json"
     assert misfits(content["offered"]) == []
+
+
+def test_what_builds_portable_graphs_is_in_jetpack_6() -> None:
+    content = json.loads((HERE / "tensorrt-10.3.json").read_text(encoding="utf-8"))
+    assert content["version"].startswith("10.3.")
+    lacking = misfits(content["offered"])
+    assert {name for name in lacking if not name.startswith("plugin.")} == YOUNGER_THAN_JETPACK_6
+    assert not any(name.startswith("plugin.") for name in content["offered"])
 
 
 @needs_bindings
