@@ -208,7 +208,7 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "has format 99, not 2"),
+        ({"format": 99}, "has format 99, not 3"),
         ({"profile": {}}, "not readable"),
         ({"contract": {}}, "not readable"),
         ({"surprise": 1}, "not readable"),
@@ -221,6 +221,7 @@ def test_an_engine_that_appeared_during_the_build_is_kept(
         ({"device": "here"}, "not readable"),
         ({"options": ["refittable"]}, "not readable"),
         ({"details": 3}, "not readable"),
+        ({"verified": "yes"}, "verified is neither true nor false"),
         ({"profile": []}, "not readable"),
     ],
 )
@@ -233,12 +234,17 @@ def test_other_manifests_are_refused(
         read_manifest(tmp_path)
 
 
-def test_a_manifest_of_the_first_format_is_read(alignment: ExportedGraph, built: EngineStore, tmp_path: Path) -> None:
-    """It called the runtime `target`."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_manifest_of_an_earlier_format_is_read(
+    version: int, alignment: ExportedGraph, built: EngineStore, tmp_path: Path
+) -> None:
+    """The first called the runtime `target`; in neither was there an engine that had not run."""
     folder = built.build(alignment, "onnxruntime", "fp32")
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     content = json.loads((copy / MANIFEST).read_text())
-    old = {"target" if name == "runtime" else name: value for name, value in content.items()} | {"format": 1}
+    assert content.pop("verified") is True
+    names = {"runtime": "target"} if version == 1 else {}
+    old = {names.get(name, name): value for name, value in content.items()} | {"format": version}
     (copy / MANIFEST).write_text(json.dumps(old))
     assert read_manifest(copy) == read_manifest(folder)
     open_engine(copy).close()
