@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SETUP = ("make demo", "make test")  # what a person types first; the demo has a test of its own
-CONTINUED = ("docs/edge.md", "docs/quantisation.md")
+CONTINUED = ("docs/edge.md", "docs/quantisation.md", "docs/tensorrt.md")
 """Pages whose commands go on in the folder that the README's leave."""
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
 _BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
