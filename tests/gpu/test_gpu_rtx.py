@@ -1,4 +1,4 @@
-"""What a machine with TensorRT for RTX and a GPU that it is made for must show: `pytest tests/gpu`. Not run by us yet."""
+"""What a machine with TensorRT for RTX and a GPU of its kind must show: `pytest tests/gpu`. Not run by us yet."""
 
 from __future__ import annotations
 
