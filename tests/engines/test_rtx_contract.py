@@ -123,18 +123,25 @@ def test_compute_capabilities_and_options_are_the_librarys() -> None:
     assert [kind.name for kind in (trt.LayerType.ATTENTION_INPUT, trt.ProfilingVerbosity.DETAILED)]
 
 
-def test_what_the_builder_is_asked_for_is_as_we_say() -> None:
+def test_the_builder_is_told_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TF32 is on unless it is cleared; a network is strongly typed without a flag."""
     import tensorrt_rtx as trt
 
-    from engines.plan.api import api
+    from engines.tensorrt_rtx.rtx_build import build_plan
 
-    builder = api("tensorrt_rtx").started(trt.Builder)
-    config = builder.create_builder_config()
-    assert config.get_flag(trt.BuilderFlag.TF32)
-    config.clear_flag(trt.BuilderFlag.TF32)
-    assert not config.get_flag(trt.BuilderFlag.TF32)
-    assert builder.create_network(0).get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    build, told = trt.Builder.build_serialized_network, []
+
+    def listen(self: Any, network: Any, config: Any) -> Any:
+        assert self.create_builder_config().get_flag(trt.BuilderFlag.TF32)
+        assert not config.get_flag(trt.BuilderFlag.TF32)
+        assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+        told.append([config.get_compute_capability(place).name for place in range(config.num_compute_capabilities)])
+        return build(self, network, config)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", listen)
+    build_plan(correlation(tmp_path / "one.onnx", 32, 32), settings(compute_capabilities="8.9,sm_120"))
+    assert told == [["SM89"], ["SM120"], ["SM89", "SM120"]]
 
 
 def test_the_simulated_one_has_nothing_of_its_own(gpu: SimpleNamespace) -> None:
