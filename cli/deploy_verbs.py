@@ -76,7 +76,7 @@ def build(
     print_line(f"Built {len(graphs)} {runtime} {precision} engines in {run}/engines.")
     if any(not parse_manifest(folder).verified for folder in folders.values()):
         print_note(
-            "note: they have never run, for want of a GPU: 'outfitgan verify' measures them on a machine that has one."
+            "note: they have not run, for want of such a GPU here: 'outfitgan verify' measures them where there is one."
         )
 
 

@@ -95,8 +95,8 @@ def require_verified(folder: Path, manifest: EngineManifest) -> None:
     """Raise EngineError if an engine was built where it cannot run, and has not run since."""
     if not manifest.verified:
         raise EngineError(
-            f"The engine {folder} was built without a GPU and has never run: 'outfitgan verify {folder}' on a machine "
-            "with the GPU that is to run it measures its accuracy."
+            f"The engine {folder} has never run, since it was built where it cannot: 'outfitgan verify {folder}' on a "
+            "machine with the GPU that is to run it measures its accuracy."
         )
 
 

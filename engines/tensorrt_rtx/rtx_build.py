@@ -56,18 +56,17 @@ def build_plan(graph: ExportedGraph, settings: BuildSettings) -> tuple[bytes, di
     if fused:
         _require_width(graph, facts)
     capabilities = options.compute_capabilities
-    steps = len(capabilities) + (len(capabilities) > 1)
-    for index, capability in enumerate(capabilities):
-        what = f"The plan of {graph.name} for compute capability {capability}"
-        plan, layers, activations = _build(graph, settings, (capability,), fused, _part(settings, index, steps))
+    builds: list[tuple[str, ...]] = [(capability,) for capability in capabilities]
+    if len(capabilities) > 1:
+        builds.append(capabilities)
+    for index, targets in enumerate(builds):
+        what = f"The plan of {graph.name} for compute capability {' and '.join(targets)}"
+        plan, layers, activations = _build(graph, settings, targets, fused, _part(settings, index, len(builds)))
         if fused:
             check_fused(layers, facts.correlations, what)
         check_types(layers, facts, graph.precision, what)
-        if graph.precision == "int8-fp16" and capability != _NO_INT8 and not int8_convolutions(layers, facts):
+        if graph.precision == "int8-fp16" and targets != (_NO_INT8,) and not int8_convolutions(layers, facts):
             raise EngineError(f"{what} has no convolution in INT8; build it in fp16, which is more exact.")
-    if len(capabilities) > 1:
-        plan, layers, activations = _build(graph, settings, capabilities, fused, _part(settings, steps - 1, steps))
-    # pydantic has made sure that there is a capability.
     kernels = len(fused_kernels(layers))  # one that may be taken apart need not be
     if kernels < len(facts.correlations):
         _log.warning(

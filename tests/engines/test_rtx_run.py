@@ -90,8 +90,8 @@ def exactly(sentence: str) -> str:
 
 def test_an_engine_that_never_ran_is_not_opened(unverified: Path, gpu: SimpleNamespace) -> None:
     says = (
-        f"The engine {unverified} was built without a GPU and has never run: 'outfitgan verify {unverified}' on a "
-        "machine with the GPU that is to run it measures its accuracy."
+        f"The engine {unverified} has never run, since it was built where it cannot: "
+        f"'outfitgan verify {unverified}' on a machine with the GPU that is to run it measures its accuracy."
     )
     with pytest.raises(EngineError, match=exactly(says)):
         open_engine(unverified)

@@ -10,32 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 
 from engines.engine_store import EngineStore
 from engines.manifest import Profile, read_manifest
 from engines.registry import engine_precision, graph_precision, open_engine
-from export.boundary import GeneratorGraph
-from export.calibration import open_calibration
 from export.exported import ExportedGraph
-from export.exporter import export_graph
 from export.parity import adversarial_inputs
 from export.qdq import check_quantised
-from outfitgan.config import load_preset
 from outfitgan.errors import EngineError, UnsupportedError
-from outfitgan.model_graphs import item_graphs
-from outfitgan.networks.architectures import build_generator
-
-
-@pytest.fixture(scope="module")
-def rounded(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
-    """A generator in INT8 with FP16 around it."""
-    config = load_preset("tiny")
-    item_graph = item_graphs(config.model)[0]
-    torch.manual_seed(11)
-    module = GeneratorGraph(build_generator(config.model).items["bag"])
-    path = tmp_path_factory.mktemp("graphs") / "generator_bag.int8-fp16.onnx"
-    return export_graph(module, item_graph.contract, "int8-fp16", path, open_calibration(config, 4).samples(item_graph))
 
 
 def test_an_int8_plan(rounded: ExportedGraph, store: EngineStore, gpu: SimpleNamespace) -> None:

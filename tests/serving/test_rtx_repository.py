@@ -41,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = small_run(tmp_path_factory.mktemp("run"), "fp16")
     said = outfitgan("build", "--run", run.path, *RTX, "--set", "compute_capabilities=sm_89")
     assert "Built 10 tensorrt-rtx fp16 engines" in said
-    assert "note: they have never run, for want of a GPU: 'outfitgan verify' measures them" in said
+    assert "note: they have not run, for want of such a GPU here: 'outfitgan verify' measures them" in said
     return run
 
 
@@ -62,7 +62,7 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_what_has_never_run_is_not_assembled(built: RunFolder, tmp_path: Path) -> None:
     engines = run_engines(built, "tensorrt-rtx", "fp16")
-    with pytest.raises(EngineError, match="was built without a GPU and has never run: 'outfitgan verify "):
+    with pytest.raises(EngineError, match="has never run, since it was built where it cannot: 'outfitgan verify "):
         assemble(built.config().model, engines, tmp_path / "repository")
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +109,7 @@ def test_an_outfit_is_not_made_with_what_has_never_run(built: RunFolder, tmp_pat
     masks = [f"--mask={kind}={tmp_path}/examples/000/{kind}_mask.png" for kind in ("bag", "lower", "shoes")]
     result = CliRunner().invoke(app, [str(argument) for argument in (*arguments, *masks)])
     assert isinstance(result.exception, EngineError)
-    assert "has never run: 'outfitgan verify" in str(result.exception)
+    assert "has never run, since it was built where it cannot" in str(result.exception)
     assert not (tmp_path / "outfit").exists()
 
 
