@@ -61,7 +61,7 @@ def main(
     preset: Annotated[list[str] | None, typer.Option(help="May be repeated; all by default.")] = None,
 ) -> None:
     """Print a row a plan as Markdown: bytes, seconds, memory of activations, kernels."""
-    print("| preset | graph | | bytes | s | activations | kernels | convolutions | INT8 | fused correlations |")
+    print("| preset | graph | precision | bytes | s | activations | kernels | convolutions | INT8 | fused correlations |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in preset or preset_names():
         for row in build_preset(name, PRECISIONS):
