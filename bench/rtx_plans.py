@@ -61,15 +61,17 @@ def main(
     preset: Annotated[list[str] | None, typer.Option(help="May be repeated; all by default.")] = None,
 ) -> None:
     """Print a row a plan as Markdown: bytes, seconds, memory of activations, kernels."""
-    print("| preset | graph | precision | bytes | s | activations | kernels | convolutions | INT8 | fused correlations |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("preset", "graph", "precision", "bytes", "s", "activations")
+    counts = ("kernels", "convolutions", "INT8", "fused correlations")
+    print(f"| {' | '.join(columns + counts)} |")
+    print("|---" * len(columns + counts) + "|")
     for name in preset or preset_names():
         for row in build_preset(name, PRECISIONS):
             memory = f"{row.activations / 1e6:.0f} MB at {row.batch}"
-            counts = f"{row.kernels} | {row.convolutions} | {row.int8} | {row.fused}"
+            layers = f"{row.kernels} | {row.convolutions} | {row.int8} | {row.fused}"
             print(
                 f"| {row.preset} | `{row.graph}` | {row.precision} | {row.size:,} | {row.seconds:.1f} | {memory} "
-                f"| {counts} |",
+                f"| {layers} |",
                 flush=True,
             )
 
