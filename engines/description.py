@@ -75,7 +75,7 @@ def _tensor(text: str) -> str:
 
 
 def _verified(manifest: EngineManifest) -> str:
-    return f"on {manifest.device['name']}" if manifest.verified else "no: it has never run ('outfitgan verify')"
+    return f"on {manifest.device['name']}" if manifest.verified else "no ('outfitgan verify')"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -180,7 +180,7 @@ def _build_folder(request: _BuildRequest, build: Callable[[Path], dict[str, Any]
         details = build(partial)
         runs_here = not runtime.built_for_others or not runtime.why_not_here(request.options)
         if runtime.built_for_others:
-            save_references(onnx_runner(graph.path, graph.contract), graph.contract, partial)
+            save_references(onnx_runner(graph.path, graph.contract), graph.contract, request.precision, partial)
         manifest = EngineManifest(
             contract=graph.contract,
             graph_sha256=graph.sha256,

@@ -92,11 +92,11 @@ def open_engine(folder: Path, threads: int = 0) -> Engine:
 
 
 def require_verified(folder: Path, manifest: EngineManifest) -> None:
-    """Raise EngineError if an engine was built where it cannot run, and has not run since."""
+    """Raise EngineError if an engine was built where it cannot run, and was not found right where it can."""
     if not manifest.verified:
         raise EngineError(
-            f"The engine {folder} has never run, since it was built where it cannot: 'outfitgan verify {folder}' on a "
-            "machine with the GPU that is to run it measures its accuracy."
+            f"The engine {folder} is not verified: it was built where it cannot run, or failed there; "
+            f"'outfitgan verify {folder}' on a machine with the GPU that is to run it measures its accuracy."
         )
 
 

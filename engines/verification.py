@@ -26,11 +26,16 @@ UNKNOWN_DEVICE = {"name": "none yet"}
 _SEED = 0
 
 
-def save_references(run: Runner, contract: GraphContract, folder: Path) -> None:
-    """Write what `run`, which is the graph in onnxruntime, gives for each adversarial input; values of FP32 in FP16."""
+def save_references(run: Runner, contract: GraphContract, precision: str, folder: Path) -> None:
+    """Write what `run`, which is the graph in onnxruntime, gives for each adversarial input.
+
+    Values of FP32 are written in FP16, half the size, but for an engine of precision fp32, which owes more than that.
+    """
     outputs = [run(feeds) for _, feeds in adversarial_inputs(contract, 1, _SEED)]
     rows = {spec.name: np.concatenate([given[spec.name] for given in outputs]) for spec in contract.outputs}
-    np.savez_compressed(folder / REFERENCES, **{name: _narrow(array) for name, array in rows.items()})
+    if precision != "fp32":
+        rows = {name: _narrow(array) for name, array in rows.items()}
+    np.savez_compressed(folder / REFERENCES, **rows)
 
 
 def verify(folder: Path) -> EngineManifest:
@@ -40,7 +45,8 @@ def verify(folder: Path) -> EngineManifest:
 
     Raises:
         UnsupportedError: if this machine runs no engine of the kind.
-        EngineError: if it was altered, does not open, or is out of tolerance; its manifest then stays as it was.
+        EngineError: if it was altered or does not open, and its manifest stays as it was; or if it is out of tolerance,
+            and it is unverified from then on, whatever was measured before.
 
     """
     manifest = read_manifest(folder)
@@ -56,6 +62,7 @@ def verify(folder: Path) -> EngineManifest:
     device = runtime.device()
     missed = shortfalls(figures, manifest.contract, manifest.precision)
     if missed:
+        write_manifest(replace(manifest, verified=False, parity={}, device=UNKNOWN_DEVICE), folder)
         raise EngineError(
             f"The engine {folder} is out of tolerance on {device['name']}: {missed}. Do not use it there; build "
             "another precision, and report it."

@@ -161,6 +161,14 @@ def rtx_plan(rtx_store: EngineStore, half_generator: ExportedGraph) -> Path:
         return rtx_store.build(half_generator, "tensorrt-rtx", "fp16")
 
 
+@pytest.fixture(scope="session")
+def rtx_fp32_plan(rtx_store: EngineStore, alignment: ExportedGraph) -> Path:
+    """A real plan of a SAM in FP32."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_gpu(patch)
+        return rtx_store.build(alignment, "tensorrt-rtx", "fp32")
+
+
 @pytest.fixture(scope="module")
 def gpu() -> Iterator[SimpleNamespace]:
     """The simulated modules, on an Ampere GPU, whose kernels are the portable ones alone; one a layout, to be quick."""

@@ -53,8 +53,8 @@ def exactly(sentence: str) -> str:
 
 def test_an_engine_that_never_ran_is_not_opened(engine: Path) -> None:
     says = (
-        f"The engine {engine} has never run, since it was built where it cannot: 'outfitgan verify {engine}' on a "
-        "machine with the GPU that is to run it measures its accuracy."
+        f"The engine {engine} is not verified: it was built where it cannot run, or failed there; "
+        f"'outfitgan verify {engine}' on a machine with the GPU that is to run it measures its accuracy."
     )
     with pytest.raises(EngineError, match=exactly(says)):
         open_engine(engine)

@@ -90,7 +90,7 @@ def exactly(sentence: str) -> str:
 
 def test_an_engine_that_never_ran_is_not_opened(unverified: Path, gpu: SimpleNamespace) -> None:
     says = (
-        f"The engine {unverified} has never run, since it was built where it cannot: "
+        f"The engine {unverified} is not verified: it was built where it cannot run, or failed there; "
         f"'outfitgan verify {unverified}' on a machine with the GPU that is to run it measures its accuracy."
     )
     with pytest.raises(EngineError, match=exactly(says)):
@@ -145,8 +145,30 @@ def test_an_engine_of_other_weights_is_out_of_tolerance(
     with pytest.raises(EngineError, match=says):
         verify(unverified)
     assert (unverified / "manifest.json").read_bytes() == before
-    with pytest.raises(EngineError, match="has never run"):
+    with pytest.raises(EngineError, match="is not verified"):
         open_engine(unverified)
+
+
+def test_an_engine_that_fails_where_it_was_right_is_refused_from_then_on(
+    verified: Path, retrained: ExportedGraph, gpu: SimpleNamespace
+) -> None:
+    """As on another card of the same compute capability."""
+    open_engine(verified).close()
+    loaded(gpu, (verified / "model.plan").read_bytes(), retrained, Profile(1, 1, 8))
+    with pytest.raises(EngineError, match="is out of tolerance on Simulated A10"):
+        verify(verified)
+    assert (read_manifest(verified).verified, read_manifest(verified).parity) == (False, {})
+    with pytest.raises(EngineError, match="is not verified"):
+        open_engine(verified)
+
+
+def test_an_fp32_engine_is_held_to_what_fp32_owes(
+    rtx_fp32_plan: Path, alignment: ExportedGraph, gpu: SimpleNamespace, tmp_path: Path
+) -> None:
+    """100 dB, which outputs kept in FP16 would not show."""
+    folder = Path(shutil.copytree(rtx_fp32_plan, tmp_path / rtx_fp32_plan.name))
+    loaded(gpu, (folder / "model.plan").read_bytes(), alignment, Profile(1, 1, 2))
+    assert verify(folder).parity["WARPED"]["psnr_db"] > 100
 
 
 def test_an_engine_is_verified_again(verified: Path, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,9 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_what_has_never_run_is_not_assembled(built: RunFolder, tmp_path: Path) -> None:
     engines = run_engines(built, "tensorrt-rtx", "fp16")
-    with pytest.raises(EngineError, match="has never run, since it was built where it cannot: 'outfitgan verify "):
+    with pytest.raises(
+        EngineError, match="is not verified: it was built where it cannot run, or failed there; 'outfitgan verify "
+    ):
         assemble(built.config().model, engines, tmp_path / "repository")
     assert not list(tmp_path.iterdir())
 
@@ -109,14 +111,14 @@ def test_an_outfit_is_not_made_with_what_has_never_run(built: RunFolder, tmp_pat
     masks = [f"--mask={kind}={tmp_path}/examples/000/{kind}_mask.png" for kind in ("bag", "lower", "shoes")]
     result = CliRunner().invoke(app, [str(argument) for argument in (*arguments, *masks)])
     assert isinstance(result.exception, EngineError)
-    assert "has never run, since it was built where it cannot" in str(result.exception)
+    assert "is not verified: it was built where it cannot run, or failed there" in str(result.exception)
     assert not (tmp_path / "outfit").exists()
 
 
 def test_engines_are_described(built: RunFolder) -> None:
     said = outfitgan("inspect", built.engines)
     assert said.count("tensorrt-rtx fp16") == 10
-    assert "verified no: it has never run" in said
+    assert "verified no ('outfitgan verify')" in said
     one = outfitgan("inspect", run_engines(built, "tensorrt-rtx", "fp16")["generator_bag"])
     assert "takes SOURCE uint8 64x64x3, MASK uint8 64x64x1" in one
     assert "kernel computes reads writes" in one
@@ -139,7 +141,7 @@ def test_the_real_server_runs_our_backend_and_tells_why_it_refuses(
     config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
     del config.instance_group[0].gpus[:]
     folder = tmp_path / "repository" / "collocation"
-    engines = {"has never run": run_engines(built, "tensorrt-rtx", "fp16"), "package pycuda": verified}
+    engines = {"is not verified": run_engines(built, "tensorrt-rtx", "fp16"), "package pycuda": verified}
     for says, folders in engines.items():
         shutil.copytree(folders["collocation"], folder / "1", dirs_exist_ok=True)
         (folder / "config.pbtxt").write_text(render(config, "a stand-in"))
