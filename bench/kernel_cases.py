@@ -35,6 +35,7 @@ class KernelCase:
     dtype: str = "fp16"
     scale: float = 1.0  # of the features
     spread: float = 1.0  # of the features about one common vector; 0 makes all alike
+    ground: float = 0.0  # share of zero vectors: the target's first rows and the source's last
     layout: torch.memory_format = torch.channels_last
 
     def inputs(self, device: torch.device | str) -> Inputs:
@@ -46,7 +47,9 @@ class KernelCase:
             for grid in (self.target, self.source)
         )
         values = torch.rand(self.batch, self.values, *self.source, generator=draw) * 2 - 1
-        target[..., :1, :1] = 0  # a flat region of a mask has no direction
+        target[..., :1, :1] = 0
+        target[:, :, : round(self.ground * self.target[0])] = 0
+        source[:, :, round((1 - self.ground) * self.source[0]) :] = 0
         made = [
             x.clamp(-6e4, 6e4).to(device, DTYPES[self.dtype]).to(memory_format=self.layout)
             for x in (target, source, values)
@@ -70,7 +73,7 @@ class Checked:
     error: float  # worst, of the warp
     limit: float
     weight_error: float  # worst, of the best match's weight
-    other_matches: float  # share of positions whose best match has a lesser weight than the definition's
+    other_matches: float  # share of positions whose best match has a lesser weight than the definition's, or is not 0
 
     @property
     def passed(self) -> bool:
@@ -91,6 +94,7 @@ def check(case: KernelCase, device: torch.device | str, warp: Warp, match: Match
     expected_index, expected = best_match(*wide[:2], case.temperature, "reference")
     cosines = [_cosine(wide[0], wide[1], found) for found in (index, expected_index)]
     lesser = (cosines[1] - cosines[0]) > 1e-5  # equals are taken in any order, and FP32 does not tell nearer ones apart
+    lesser |= ((expected == 0) & (index != 0)).flatten(1)  # nothing is matched
     return Checked(
         case=case.name,
         dtype=case.dtype,
@@ -110,18 +114,20 @@ def _cosine(target: Tensor, source: Tensor, index: Tensor) -> Tensor:
 
 def check_cases(side: int) -> list[KernelCase]:
     """Return the cases of the numerics table, on grids of about `side` that fill no tile."""
-    plain = KernelCase("default width", 64, 64, (side - 1, side), (side, side - 3))
+    plain = KernelCase("width 64", 64, 64, (side - 1, side), (side, side - 3))
     return [
         plain,
         replace(plain, name="temperature 1", temperature=1.0),
         replace(plain, name="temperature 0.1", temperature=0.1),
         replace(plain, name="batch 3, channels first", batch=3, layout=torch.contiguous_format),
-        replace(plain, name="the paper preset's width", channels=256, values=256),
+        replace(plain, name="the paper preset's widths", channels=128, values=256),
+        replace(plain, name="the greatest widths", channels=256, values=256),
         replace(plain, name="widths 48 and 80", channels=48, values=80),
         replace(plain, name="features of 1e-4", scale=1e-4),
         replace(plain, name="features up to 6e4", scale=6e4),
         replace(plain, name="near-tied keys", spread=1e-2),
         replace(plain, name="flat regions", spread=0.0),
+        replace(plain, name="mostly zero vectors", ground=0.75, temperature=1.0),
         replace(plain, name="bf16", dtype="bf16"),
         replace(plain, name="fp32", dtype="fp32"),
     ]

@@ -31,7 +31,7 @@ from outfitgan.contracts import GraphContract
 from outfitgan.model_graphs import contracts_of, item_graphs
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 from outfitgan.program import run_program
 from outfitgan.progress import no_progress
@@ -123,7 +123,7 @@ def _graphs(config: Config) -> Iterator[tuple[str, nn.Module, GraphContract]]:
     """Yield one graph of each role."""
     model = config.model
     torch.manual_seed(0)
-    masks = {kind: MaskGenerator(model.mask_generator, norm_of("instance")) for kind in model.targets}
+    masks = {kind: MaskGenerator(model.mask_generator, convolution_of("instance")) for kind in model.targets}
     modules = run_modules(build_generator(model), build_classifier(model), masks)
     contracts = contracts_of(model, modules)
     seen = set()

@@ -57,11 +57,27 @@ def Directions(features: Floats) -> Floats:  # noqa: N802
 
 
 @script(_OURS, default_opset=op)
-def WarpRows(rows: Floats, keys: Floats, values: Floats, temperature: float) -> Floats:  # noqa: N802
-    """Warp values (B, M, Cv) by the attention of rows (B, R, C) over keys (B, M, C): (B, R, Cv)."""
+def Present(features: Floats) -> FLOAT:  # noqa: N802
+    """Return 1 for every position of features (B, C, H, W) that is no zero vector: (B, 1, N) of 0 and 1."""
+    flat = op.Cast(op.Reshape(features, op.Constant(value_ints=[0, 0, -1])), to=1)  # (B, C, N)
+    norm = op.ReduceL2(flat, op.Constant(value_ints=[1]), keepdims=1)  # (B, 1, N)
+    return op.Cast(op.Greater(norm, op.Constant(value_float=1e-6)), to=1)
+
+
+@script(_OURS, default_opset=op)
+def WarpRows(rows: Floats, keys: Floats, values: Floats, present: FLOAT, temperature: float) -> Floats:  # noqa: N802
+    """Warp values (B, M, Cv) by the attention of rows (B, R, C) over keys (B, M, C) that are present: (B, R, Cv)."""
     cosines = op.Cast(op.MatMul(rows, op.Transpose(keys, perm=[0, 2, 1])), to=1)  # (B, R, M)
-    weights = op.Softmax(op.Div(cosines, op.Constant(value_float=temperature)), axis=-1)
+    excluded = op.Mul(op.Sub(op.Constant(value_float=1.0), present), op.Constant(value_float=-1e30))  # (B, 1, M)
+    weights = op.Softmax(op.Add(op.Div(cosines, op.Constant(value_float=temperature)), excluded), axis=-1)
     return op.MatMul(op.CastLike(weights, values), values)
+
+
+@script(_OURS, default_opset=op)
+def Matched(warped: Floats, queries: FLOAT, keys: FLOAT) -> Floats:  # noqa: N802
+    """Return warped (B, N, Cv) where queries (B, 1, N) are present, and any of keys (B, 1, M) is; 0 elsewhere."""
+    some = op.ReduceMax(keys, op.Constant(value_ints=[2]), keepdims=1)  # (B, 1, 1)
+    return op.Mul(warped, op.CastLike(op.Transpose(op.Mul(queries, some), perm=[0, 2, 1]), warped))
 
 
 def write_out(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,7 +95,7 @@ def write_out(model: onnx.ModelProto) -> onnx.ModelProto:
         for name, numbers in (("sizes", sizes), ("shape", [0, 0, height, width])):
             tensor = numpy_helper.from_array(np.array(numbers, np.int64), f"{node.output[0]}.{name}")
             model.graph.initializer.append(tensor)
-    model = _inlined(model, Positions, Directions, WarpRows)
+    model = _inlined(model, Positions, Directions, Present, WarpRows, Matched)
     take_turns(model.graph, tensor_types(model))
     model = optimizer.optimize(_inlined(model, After))
     for opset in [opset for opset in model.opset_import if opset.domain]:
@@ -100,21 +116,25 @@ def _grid(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> t
 def _chunked(node: onnx.NodeProto, positions: int) -> list[onnx.NodeProto]:
     """Return what stands for a `Correlate` node: nodes of the functions above, and standard ones."""
     (target, source, values), (warped,) = node.input, node.output
-    queries, keys, items, found, channels = (
-        f"{warped}.{what}" for what in ("queries", "keys", "items", "positions", "channels")
-    )
+    names = ("queries", "keys", "items", "asking", "offered", "mixed", "positions", "channels")
+    queries, keys, items, asking, offered, mixed, found, channels = (f"{warped}.{name}" for name in names)
     rows, warps = ([f"{warped}.{what}.{start}" for start in range(0, positions, ROWS)] for what in ("rows", "warps"))
     temperature = helper.get_node_attr_value(node, "temperature")
     return [
         helper.make_node("Directions", [target], [queries], queries, domain=DOMAIN),  # (B, N, C)
         helper.make_node("Directions", [source], [keys], keys, domain=DOMAIN),  # (B, M, C)
         helper.make_node("Positions", [values], [items], items, domain=DOMAIN),  # (B, M, Cv)
+        helper.make_node("Present", [target], [asking], asking, domain=DOMAIN),  # (B, 1, N)
+        helper.make_node("Present", [source], [offered], offered, domain=DOMAIN),  # (B, 1, M)
         helper.make_node("Split", [queries, f"{warped}.sizes"], rows, f"{warped}.split", axis=1),  # (B, R, C) each
         *(
-            helper.make_node("WarpRows", [row, keys, items], [warp], warp, domain=DOMAIN, temperature=temperature)
+            helper.make_node(
+                "WarpRows", [row, keys, items, offered], [warp], warp, domain=DOMAIN, temperature=temperature
+            )
             for row, warp in zip(rows, warps, strict=True)  # (B, R, Cv) each
         ),
-        helper.make_node("Concat", warps, [found], found, axis=1),  # (B, N, Cv)
+        helper.make_node("Concat", warps, [mixed], mixed, axis=1),  # (B, N, Cv)
+        helper.make_node("Matched", [mixed, asking, offered], [found], found, domain=DOMAIN),  # (B, N, Cv)
         helper.make_node("Transpose", [found], [channels], channels, perm=[0, 2, 1]),
         helper.make_node("Reshape", [channels, f"{warped}.shape"], [warped], node.name),  # (B, Cv, H, W)
     ]

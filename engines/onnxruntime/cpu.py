@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,14 +34,17 @@ class OnnxruntimeCpu(OnnxruntimeRuntime):
         require_graph(graph, self.name, precision, self.graph_precisions.get(precision, "fp32"))
         if precision not in self.graph_precisions:
             raise EngineError(f"onnxruntime's CPU provider computes in fp32 and int8, not {precision}; use fp32.")
-        if precision == "fp32":
-            shutil.copyfile(graph.path, folder / MODEL)
-            return {}
         import onnx
 
+        from export.gathered import leave_out_ground
+
+        model = onnx.load(graph.path)
+        if precision == "fp32":
+            onnx.save(leave_out_ground(model), folder / MODEL)
+            return {}
         from engines.onnxruntime.int8 import check_int8, with_integer_convolutions
 
-        onnx.save(with_integer_convolutions(onnx.load(graph.path)), folder / MODEL)
+        onnx.save(leave_out_ground(with_integer_convolutions(model)), folder / MODEL)
         check_int8(folder / MODEL, graph.name)
         return {}
 

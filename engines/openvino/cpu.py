@@ -11,7 +11,7 @@ import numpy as np
 from engines.engine import Engine
 from engines.host import cpu_name, require_graph
 from engines.manifest import EngineManifest
-from engines.openvino.int8 import check_int8, unsigned
+from engines.openvino.int8 import check_int8, seven_bits, unsigned
 from engines.runtime import Runtime
 from engines.settings import BuildSettings
 from outfitgan.contracts import Arrays
@@ -61,10 +61,13 @@ class OpenvinoCpu(Runtime):
         import openvino
         from onnx.inliner import inline_local_functions
 
+        from export.gathered import leave_out_ground
+
         require_graph(graph, self.name, precision, self.graph_precisions.get(precision, "fp32"))
         _require(precision)
         source = onnx.load(graph.path)
-        inlined = inline_local_functions(unsigned(source) if precision == "int8" else source)  # it reads no functions
+        rounded = unsigned(seven_bits(source)) if precision == "int8" else source
+        inlined = inline_local_functions(leave_out_ground(rounded))  # it reads no functions
         plain = folder / "inlined.onnx"
         try:
             onnx.save(inlined, plain)

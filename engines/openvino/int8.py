@@ -34,6 +34,33 @@ def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
+def seven_bits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an INT8 graph whose weights lie within 64 of 0, at twice their scale.
+
+    A CPU without VNNI adds up pairs of products in 16 bits, which two of 255 by 127 pass: items at 13 to 24 dB. Every
+    CPU gets these weights, so that all make the same items.
+
+    Raises:
+        GraphError: if it is no INT8 graph.
+
+    """
+    import onnx
+
+    from export.qdq import check_quantised
+
+    found = check_quantised(model)
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    tensors = {tensor.name: tensor for tensor in made.graph.initializer}
+    for name in {convolution.weight for convolution in found}:
+        weights = onnx.numpy_helper.to_array(tensors[name])
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(np.rint(weights / 2).astype(np.int8), name))
+    for name in {convolution.weight_scale for convolution in found}:
+        doubled = onnx.numpy_helper.to_array(tensors[name]) * np.float32(2)
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(doubled, name))
+    return made
+
+
 def check_int8(compiled: Any, name: str) -> None:
     """Raise EngineError if a convolution of a compiled model, of the graph called `name`, is not executed in INT8."""
     for node in compiled.get_runtime_model().get_ordered_ops():

@@ -20,7 +20,13 @@ class Correlation:
 
     queries: int  # target positions
     keys: int  # source positions
-    width: int  # channels, the more of features and values
+    features: int  # channels of both
+    values: int  # channels
+
+    @property
+    def width(self) -> int:
+        """Channels of the attention: its body adds one to the features, which takes zero vectors out."""
+        return max(self.features + 1, self.values)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def graph_facts(path: Path) -> GraphFacts:
 
 
 def _correlation(target: list[int], source: list[int], values: list[int]) -> Correlation:
-    return Correlation(target[2] * target[3], source[2] * source[3], max(target[1], values[1]))
+    return Correlation(target[2] * target[3], source[2] * source[3], target[1], values[1])
 
 
 def _fp32(nodes: Iterable[onnx.NodeProto], types: dict[str, onnx.TypeProto.Tensor]) -> set[str]:

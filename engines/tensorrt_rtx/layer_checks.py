@@ -120,4 +120,5 @@ def _is_matrix(tensor: LayerTensor, correlation: Correlation) -> bool:
     """Return whether a tensor is of queries by keys, and neither of positions by channels nor an image."""
     pair = (correlation.queries, correlation.keys)
     one_head = len(tensor.shape) == 3 or tensor.shape[1:2] == (1,)
-    return one_head and tensor.shape[-2:] in (pair, pair[::-1]) and max(correlation.width, 16) not in pair
+    channels = {correlation.features, correlation.values, max(correlation.width, 16)}
+    return one_head and tensor.shape[-2:] in (pair, pair[::-1]) and channels.isdisjoint(pair)

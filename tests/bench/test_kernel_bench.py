@@ -19,6 +19,7 @@ from bench.gpu import app
 from bench.int8 import measurable
 from bench.kernel_cases import LIMITS, KernelCase, check, check_cases
 from bench.kernel_timing import fastest, preset_case, timed
+from outfitgan.config import load_preset
 from outfitgan.errors import ConfigError, UnsupportedError
 from outfitgan.ops.correlate.dispatch import best_match
 from outfitgan.ops.correlate.reference import reference
@@ -60,15 +61,17 @@ def test_options_are_checked_before_a_gpu_is_asked_for() -> None:
         preset_case("nope", 1, "fp16")
 
 
-@pytest.mark.parametrize(
-    ("preset", "width", "side", "temperature"), [("small", 64, 64, 0.02), ("paper", 256, 64, 0.01)]
-)
-def test_a_presets_case_is_its_sams_correlation(preset: str, width: int, side: int, temperature: float) -> None:
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_a_presets_case_is_its_sams_correlation(preset: str) -> None:
+    model = load_preset(preset).model
+    alignment = model.generator.alignment
+    grid = (model.image_size >> alignment.downsamples,) * 2
     case = preset_case(preset, 3, "bf16")
     target, source, values = case.inputs("meta")
-    assert target.shape == source.shape == values.shape == (3, width, side, side)
+    assert target.shape == source.shape == (3, alignment.match_channels, *grid)
+    assert values.shape == (3, alignment.value_channels, *grid)
     assert {x.dtype for x in (target, source, values)} == {torch.bfloat16}
-    assert case.temperature == temperature
+    assert case.temperature == alignment.temperature
 
 
 def test_operations_are_those_of_both_products() -> None:
@@ -146,6 +149,9 @@ def test_cases_are_what_their_names_say() -> None:
     near = cases["near-tied keys"].inputs("cpu")[1].double().flatten(2)
     assert float(torch.cosine_similarity(near[..., :1], near, dim=1).min()) > 0.99
     assert cases["batch 3, channels first"].inputs("cpu")[0].is_contiguous()
+    ground = cases["mostly zero vectors"].inputs("cpu")
+    assert all(0.6 < 1 - float(x.any(dim=1).float().mean()) < 0.8 for x in ground[:2])
+    assert not ground[0].flatten(2)[..., :64].any()  # a whole tile of the kernel's
 
 
 def right(target: Tensor, source: Tensor, values: Tensor, temperature: float) -> Tensor:
@@ -181,10 +187,15 @@ def test_a_wrong_match_does_not_pass() -> None:
         index, weight = best_match(target, source, temperature)
         return index, weight + 2e-3
 
+    def any_of_nothing(target: Tensor, source: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        index, weight = best_match(target, source, temperature)
+        return torch.where(weight == 0, 7, index), weight
+
     found = check(CASE, "cpu", right, next_to_it)
-    assert found.other_matches == 1 - 1 / 20  # a zero vector matches anything as well
+    assert found.other_matches == 1
     assert not found.passed
     assert not check(CASE, "cpu", right, too_heavy).passed
+    assert check(CASE, "cpu", right, any_of_nothing).other_matches == 1 / 20
 
 
 # The other scripts' exits
@@ -204,7 +215,7 @@ def test_numerics_over_the_limit_exit_with_2() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: Over the limit: default width; the kernel is not to be trusted.\n",
+        "error: Over the limit: width 64; the kernel is not to be trusted.\n",
     )
 
 

@@ -32,7 +32,7 @@ from outfitgan.model_graphs import (
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 
 
@@ -66,7 +66,7 @@ def outfit_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
 def mask_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
     model = load_preset("tiny").model
     torch.manual_seed(10)
-    module = MaskGraph(MaskGenerator(model.mask_generator, norm_of("instance")))
+    module = MaskGraph(MaskGenerator(model.mask_generator, convolution_of("instance")))
     contract = mask_generator_contract(ItemKind.SHOES, model)
     return export_graph(module, contract, "fp32", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp32.onnx")
 
@@ -120,7 +120,7 @@ def half_mask_graph(tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
     """A mask generator in FP16."""
     model = load_preset("tiny").model
     torch.manual_seed(10)
-    module = MaskGraph(MaskGenerator(model.mask_generator, norm_of("instance")))
+    module = MaskGraph(MaskGenerator(model.mask_generator, convolution_of("instance")))
     contract = mask_generator_contract(ItemKind.SHOES, model)
     return export_graph(module, contract, "fp16", tmp_path_factory.mktemp("graph") / f"{contract.name}.fp16.onnx")
 

@@ -91,7 +91,7 @@ def test_every_convolution_is_among_those_that_are_checked(rtx_plan: Path, half_
 
 
 def test_fp32_is_where_the_graph_has_it(rtx_plan: Path, half_generator: ExportedGraph) -> None:
-    """In the norms' statistics, the correlation's norms, and at the boundary of images in levels."""
+    """In the correlation's norms, and at the boundary of images in levels."""
     boundary = boundary_nodes(onnx.load(half_generator.path).graph)
     found = set()
     for layer in read_manifest(rtx_plan).details["layer_table"]:
@@ -99,13 +99,12 @@ def test_fp32_is_where_the_graph_has_it(rtx_plan: Path, half_generator: Exported
         if not any(text.startswith("Float ") for text in tensors):
             continue
         kinds = {
-            "norm": any(re.match("node_(mean|pow|Sqrt)", node) for node in layer["nodes"]),
             "correlation": any("(Correlate)" in node for node in layer["nodes"]) and not FUSED.search(layer["name"]),
             "boundary": bool(boundary.intersection(layer["nodes"])) or any("UInt8" in text for text in tensors),
         }
         assert any(kinds.values()), layer
         found |= {kind for kind, given in kinds.items() if given}
-    assert found == {"norm", "correlation", "boundary"}
+    assert found == {"correlation", "boundary"}
 
 
 def boundary_nodes(graph: onnx.GraphProto) -> set[str]:

@@ -14,7 +14,7 @@ from engines.tensorrt_rtx.layer_checks import check_fused, check_types, fused_ke
 from engines.tensorrt_rtx.layer_table import Layer, LayerTensor
 from outfitgan.errors import EngineError
 
-CORRELATION = Correlation(queries=256, keys=256, width=16)
+CORRELATION = Correlation(queries=256, keys=256, features=15, values=16)
 FACTS = GraphFacts((CORRELATION,), frozenset({"node_Conv_13"}), frozenset({"node_pow_5", "node_mean_4"}))
 
 
@@ -68,11 +68,13 @@ def test_a_correlation_that_is_not_one_kernel_is_refused(layers: list[Layer], sa
 
 def test_a_matrix_of_other_sizes_is_told_too() -> None:
     """Transposed, with heads, and where there are more queries than keys; a feature map is none."""
-    wide = Correlation(queries=768, keys=256, width=16)
+    wide = Correlation(queries=768, keys=256, features=15, values=16)
     for shape in ((-1, 1, 768, 256), (-1, 256, 768)):
         with pytest.raises(EngineError, match="matrix of 768 by 256 in memory"):
             check_fused([replace(MATRIX, outputs=(half("m", *shape),))], [wide], "It")
     check_fused([ATTENTION, replace(MATRIX, outputs=(half("m", -1, 768, 16),))], [wide], "It")
+    square = Correlation(queries=64, keys=64, features=64, values=32)
+    check_fused([ATTENTION, replace(MATRIX, outputs=(half("m", -1, 64, 64),))], [square], "It")
     check_fused([ATTENTION, replace(MATRIX, nodes=("node_matmul",))], [CORRELATION], "It")  # of best_match
 
 

@@ -13,7 +13,7 @@ from outfitgan.config import ModelConfig, load_preset
 from outfitgan.items import ItemKind
 from outfitgan.networks.architectures import OutfitGenerator, build_generator
 from outfitgan.networks.collocation import CollocationClassifier, build_classifier
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 
 
@@ -47,9 +47,9 @@ def collocation(tiny: ModelConfig) -> CollocationClassifier:
 @pytest.fixture(scope="session")
 def mask_generators(tiny: ModelConfig) -> dict[ItemKind, MaskGenerator]:
     torch.manual_seed(5)
-    networks = {kind: MaskGenerator(tiny.mask_generator, norm_of("instance")).eval() for kind in tiny.targets}
+    networks = {kind: MaskGenerator(tiny.mask_generator, convolution_of("instance")).eval() for kind in tiny.targets}
     for network in networks.values():
-        nn.init.normal_(network.network.ups[-1][0].weight, std=0.2)  # silhouettes reach black and white
+        nn.init.normal_(network.network.ups[-1].weight, std=0.2)  # silhouettes reach black and white
     return networks
 
 

@@ -15,7 +15,7 @@ from outfitgan.items import ItemKind, targets_of
 from outfitgan.model_graphs import aligned_kinds, contracts_of, item_graphs, mask_contracts, run_contracts
 from outfitgan.networks.architectures import alignments_of, build_generator
 from outfitgan.networks.collocation import CollocationClassifier, build_classifier
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 
 MODELS: dict[str, dict[str, str]] = {
@@ -66,7 +66,7 @@ def test_networks_keep_their_contracts(name: str) -> None:
     model = model_of(name)
     torch.manual_seed(0)
     generator = build_generator(model).eval()
-    masks = {kind: MaskGenerator(model.mask_generator, norm_of("instance")) for kind in model.targets}
+    masks = {kind: MaskGenerator(model.mask_generator, convolution_of("instance")) for kind in model.targets}
     modules = run_modules(generator, build_classifier(model).eval(), masks)
     contracts = contracts_of(model, modules)
     assert set(contracts) == set(modules)

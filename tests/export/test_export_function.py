@@ -38,10 +38,14 @@ def one_node(dtype: type, temperature: float) -> onnx.ModelProto:
 def definition(target: Array, source: Array, values: Array, temperature: float) -> Array:
     flat = [x.astype(np.float64).reshape(*x.shape[:2], -1) for x in (target, source, values)]
     query, key, value = flat  # (B, C, N), (B, C, M), (B, Cv, M)
-    norms = [np.maximum(np.sqrt((x**2).sum(1)), 1e-6) for x in (query, key)]
-    cosine = np.einsum("bcn,bcm->bnm", query, key) / norms[0][:, :, None] / norms[1][:, None, :]
-    weights = np.exp((cosine - cosine.max(-1, keepdims=True)) / temperature)
-    weights /= weights.sum(-1, keepdims=True)
+    norms = [np.sqrt((x**2).sum(1)) for x in (query, key)]
+    asking, present = (norm > 1e-6 for norm in norms)  # (B, N), (B, M): vectors of zeros take no part
+    asking = asking & present.any(-1, keepdims=True)
+    lengths = [np.maximum(norm, 1e-6) for norm in norms]
+    cosine = np.einsum("bcn,bcm->bnm", query, key) / lengths[0][:, :, None] / lengths[1][:, None, :]
+    weights = np.exp((cosine - np.where(present[:, None], cosine, -1).max(-1, keepdims=True)) / temperature)
+    weights = np.where(asking[:, :, None] & present[:, None], weights, 0)
+    weights /= np.where(asking, weights.sum(-1), 1)[:, :, None]
     return np.einsum("bnm,bcm->bcn", weights, value).reshape(*values.shape[:2], *target.shape[2:])
 
 
@@ -56,6 +60,13 @@ def draw(dtype: type, batch: int = 2, channels: int = 16, grid: tuple[int, ...] 
     source = generator.standard_normal((batch, channels, *grid[2:]))
     values = generator.uniform(-1, 1, (batch, 3, *grid[2:]))
     return [x.astype(dtype) for x in (target, source, values)]
+
+
+def with_ground(arrays: list[Array], share: float) -> list[Array]:
+    """Return copies with about `share` of each image's target and source positions zero."""
+    generator = np.random.default_rng(5)
+    kept = [generator.random((len(x), 1, *x.shape[2:])) >= share for x in arrays[:2]]
+    return [x * k.astype(x.dtype) for x, k in zip(arrays[:2], kept, strict=True)] + arrays[2:]
 
 
 # In FP16 the cosines over temperature are rounded to 11 bits, so the error grows as the temperature falls.
@@ -106,28 +117,60 @@ def test_openvino_runs_the_inlined_body() -> None:
     channels=st.integers(1, 9),
     grid=st.tuples(*[st.integers(1, 6)] * 4),
     temperature=st.floats(0.01, 1.0),
+    ground=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
 )
-def test_any_shape(batch: int, channels: int, grid: tuple[int, ...], temperature: float) -> None:
-    arrays = draw(np.float32, batch, channels, grid)
+def test_any_shape(batch: int, channels: int, grid: tuple[int, ...], temperature: float, ground: float) -> None:
+    arrays = with_ground(draw(np.float32, batch, channels, grid), ground)
     found = run(one_node(np.float32, temperature), *arrays)
     np.testing.assert_allclose(found, definition(*arrays, temperature), atol=5e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_zero_vectors_take_the_mean(dtype: type) -> None:
-    target, source, values = draw(dtype)
-    mean = values.astype(np.float64).mean((2, 3), keepdims=True)
-    for zeroed in ((target * 0, source), (target, source * 0), (target * 0, source * 0)):
-        found = run(one_node(dtype, 0.01), *zeroed, values)
-        np.testing.assert_allclose(found, np.broadcast_to(mean, found.shape), atol=2e-3)
+def test_zero_vectors_take_no_part(dtype: type, temperature: float) -> None:
+    target, source, values = draw(dtype, 3)
+    first = np.array([0, 1, 1], dtype).reshape(-1, 1, 1, 1)  # without the first image
+    some = with_ground([target, source, values], 0.7)
+    model, limit = one_node(dtype, temperature), LIMITS[dtype][temperature]
+    cases = [(target * 0, source), (target, source * 0), (target * 0, source * 0), (some[0], some[1])]
+    for zeroed in [*cases, (target * first, source), (target, source * first)]:
+        found, expected = run(model, *zeroed, values), definition(*zeroed, values, temperature)
+        np.testing.assert_allclose(found, expected, atol=limit, rtol=0)
+        assert not found[expected == 0].any()
+        wild = np.where(zeroed[1].any(1, keepdims=True), values, dtype(6e4))  # a weight of 0 takes any value
+        np.testing.assert_array_equal(run(model, *zeroed, wild), found)
 
 
-def test_tiny_vectors_are_clamped_not_blown_up() -> None:
+def opposites(dtype: type) -> list[Array]:
+    """Return a source of one position of value 0.5, opposite to all of the target, beside zero vectors of 6e4."""
+    target, source, values = np.zeros((1, 16, 32, 40)), np.zeros((1, 16, 33, 41)), np.full((1, 3, 33, 41), 6e4)
+    target[:, 0], source[:, 0, 7, 9], values[..., 7, 9] = 1, -1, 0.5
+    return [x.astype(dtype) for x in (target, source, values)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_even_opposites_outweigh_zero_vectors(dtype: type, temperature: float) -> None:
+    assert (run(one_node(dtype, temperature), *opposites(dtype)) == 0.5).all()
+
+
+def test_vectors_up_to_a_millionth_long_are_zero() -> None:
     target, source, values = draw(np.float32)
-    small = (target * 1e-8).astype(np.float32)
-    found = run(one_node(np.float32, 0.05), small, source, values)
-    np.testing.assert_allclose(found, definition(small, source, values, 0.05), atol=1e-5)
-    assert np.abs(found - definition(target, source, values, 0.05)).max() > 0.05
+    expected = definition(target, source, values, 0.05)
+    target, source = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (target, source))
+    for length, limit in ((1.1e-6, 1e-5), (0.9e-6, None)):
+        for features in ((target * np.float32(length), source), (target, source * np.float32(length))):
+            found = run(one_node(np.float32, 0.05), *features, values)
+            np.testing.assert_allclose(found, 0 if limit is None else expected, atol=limit or 0, rtol=0)
+
+
+def test_what_is_not_a_number_is_seen() -> None:
+    """In a source it reaches its image, in a target its own position."""
+    target, source, values = draw(np.float32)
+    target[0, 3, 1, 2] = source[1, 3, 1, 1] = np.nan
+    expected = np.zeros((2, 3, 5, 7), bool)
+    expected[0, :, 1, 2] = expected[1] = True
+    np.testing.assert_array_equal(np.isnan(run(one_node(np.float32, 0.05), target, source, values)), expected)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2e-5), (np.float16, 2e-2)])

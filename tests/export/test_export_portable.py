@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from test_export_function import PLUGIN, definition, draw, run
+from test_export_function import PLUGIN, definition, draw, opposites, run, with_ground
 
 from export.boundary import AlignmentGraph, OutfitGraph
 from export.calibration import Calibration
@@ -47,10 +47,11 @@ EVERY = [(name, precision) for precision in PRECISIONS for name in (GRAPHS if "i
 
 DOCUMENTED = {
     *("Add", "ArgMax", "Atanh", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat"),
-    *("ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Exp", "Expand", "Floor", "Gather", "Gemm"),
-    *("GreaterOrEqual", "LSTM", "LeakyRelu", "Less", "MatMul", "Max", "Min", "Mul", "Pow", "QuantizeLinear"),
-    *("Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Resize", "Round"),
-    *("Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"),
+    *("ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Exp", "Expand", "Floor", "Gather", "Gemm", "Greater"),
+    *("GreaterOrEqual", "LSTM", "LeakyRelu", "Less", "LessOrEqual", "MatMul", "Max", "MaxPool", "Min", "Mul", "Not"),
+    *("Or", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
+    *("Reshape", "Resize", "Round", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub"),
+    *("Tanh", "Transpose", "Unsqueeze", "Where"),
 }
 """Operators that onnx-tensorrt's docs/operators.md lists as supported at release 10.1-GA, of opsets up to 20."""
 
@@ -187,14 +188,18 @@ def test_adversarial_features_stay_finite_and_right(dtype: type) -> None:
     model = one_node(dtype, SEVERAL_CHUNKS, 0.01)
     target, source, values = draw(np.float32, grid=SEVERAL_CHUNKS)
     huge = [x / np.abs(x).max() * 6e4 for x in (target, source)]
-    flat, empty = source.copy(), target.copy()
+    flat, empty, hollow = source.copy(), target.copy(), source.copy()
     flat[:] = source[:, :, :1, :1]
-    empty[:, :, 8:] = 0  # a binary mask's ground
+    empty[:, :, 8:] = 0  # a binary mask's ground: of one chunk in part, and of the next
+    hollow[:, :, 3:30] = 0
     cases = {
         "6e4": (*huge, values),
         "values of 6e4": (target, source, values / np.abs(values).max() * 6e4),
         "flat": (target, flat, values),
-        "partly zero": (empty, source, values),
+        "partly zero": (empty, hollow, values),
+        "one image's source": (empty, hollow * np.arange(2)[:, None, None, None], values),
+        "zero target": (target * 0, source, values),
+        "zero source": (target, source * 0, values),
         "zero": (target * 0, source * 0, values),
         "tiny": (target * 1e-7, source, values),
     }
@@ -202,18 +207,31 @@ def test_adversarial_features_stay_finite_and_right(dtype: type) -> None:
         arrays = [x.astype(dtype) for x in case]
         found = run(model, *arrays)
         assert np.isfinite(found).all(), label
-        wide = [torch.from_numpy(array).double() for array in arrays]
-        expected = reference(*wide, 0.01).numpy()
+        expected = definition(*arrays, 0.01)
         scale = float(np.abs(arrays[2]).max())
         np.testing.assert_allclose(found / scale, expected / scale, atol=2e-2, err_msg=label)
+        assert not found[expected == 0].any(), label
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2e-5), (np.float16, 2e-3)])
+def test_zero_vectors_take_no_part_in_any_chunk(dtype: type, limit: float) -> None:
+    """At temperature 1, at which all weights are of one order."""
+    target, source, values = with_ground(draw(dtype, grid=SEVERAL_CHUNKS), 0.8)
+    model = one_node(dtype, SEVERAL_CHUNKS, 1.0)
+    found, expected = run(model, target, source, values), definition(target, source, values, 1.0)
+    np.testing.assert_allclose(found, expected, atol=limit, rtol=0)
+    assert not found[expected == 0].any()
+    wild = np.where(source.any(1, keepdims=True), values, dtype(6e4))  # a weight of 0 takes any value
+    np.testing.assert_array_equal(run(model, target, source, wild), found)
+    assert (run(one_node(dtype, SEVERAL_CHUNKS, 0.01), *opposites(dtype)) == 0.5).all()
 
 
 def test_the_whole_matrix_is_in_no_tensor(chunked: ExportedGraph) -> None:
     model = onnx.load(chunked.path)
     positions = 64 * 64
     assert largest_matrix(model) == ROWS * positions < positions**2
-    splits = [list(node.output) for node in model.graph.node if node.op_type == "Split"]
-    assert [len(chunks) for chunks in splits] == [4, 4]
+    splits = [len(node.output) for node in model.graph.node if node.op_type == "Split"]
+    assert splits.count(positions // ROWS) == 2  # of the correlation and of the best match
 
 
 def test_each_chunk_waits_for_the_one_before(chunked: ExportedGraph) -> None:

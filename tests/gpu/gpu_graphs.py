@@ -26,7 +26,7 @@ from outfitgan.model_graphs import (
 from outfitgan.networks.alignment import SemanticAlignment
 from outfitgan.networks.architectures import build_generator
 from outfitgan.networks.collocation import build_classifier
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 
 Made = tuple[nn.Module, GraphContract]
@@ -50,7 +50,7 @@ def alignment() -> Made:
 
 
 def paper_alignment() -> Made:
-    """C = Cv = 256 on a grid of 64x64 at temperature 0.01: the widest and coldest correlation there is."""
+    """C = 128 and Cv = 256 on a grid of 64x64 at temperature 0.01: the widest and coldest correlation there is."""
     return AlignmentGraph(SemanticAlignment(PAPER.model.generator)), alignment_contract(KIND, PAPER.model)
 
 
@@ -59,7 +59,7 @@ def collocation() -> Made:
 
 
 def mask_generator() -> Made:
-    network = MaskGenerator(TINY.model.mask_generator, norm_of("instance"))
+    network = MaskGenerator(TINY.model.mask_generator, convolution_of("instance"))
     return MaskGraph(network), mask_generator_contract(KIND, TINY.model)
 
 

@@ -7,9 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from correlation_cases import attention, error, features, wide
+from correlation_cases import (
+    ZERO_CASES,
+    attention,
+    error,
+    features,
+    opposites,
+    unit,
+    wide,
+    with_ground,
+    zero_cases,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.profiler import profile
 
@@ -90,7 +101,7 @@ def test_magnitude_costs_no_accuracy_in_fp32(impl: Implementation, scale: float,
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fp16_keeps_the_accuracy_that_the_graphs_promise(seed: int) -> None:
-    """At the default width of 64 and the sharpest temperature: 1e-2 for what rounds unit vectors to FP16."""
+    """At a width of 64 and the sharpest temperature: 1e-2 for what rounds unit vectors to FP16."""
     tensors = features(seed, 2, 64, 64, (16, 16), (16, 16), torch.float16)
     assert error(correlate(*tensors, 0.01, "sdpa"), *tensors, 0.01) < 1e-2
     assert error(correlate(*tensors, 0.01, "reference"), *tensors, 0.01) < 1e-3
@@ -123,31 +134,67 @@ def test_near_ties_are_told_apart_or_shared(impl: Implementation, dtype: torch.d
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("which", ["target", "source", "both", "one position"])
-def test_zero_vectors_correlate_with_nothing(impl: Implementation, dtype: torch.dtype, which: str) -> None:
-    target, source, values = features(4, value_channels=9, dtype=dtype)
-    if which == "one position":
-        target[0, :, 2, 3] = 0
-        source[1, :, 0, 0] = 0
-    if which in ("target", "both"):
-        target.zero_()
-    if which in ("source", "both"):
-        source.zero_()
-    warped = correlate(target, source, values, 0.01, impl)
-    assert torch.isfinite(warped).all()
-    assert error(warped, target, source, values, 0.01) < tolerance(impl, dtype, 0.01)
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+@pytest.mark.parametrize("which", ZERO_CASES)
+def test_zero_vectors_take_no_part(impl: Implementation, dtype: torch.dtype, temperature: float, which: str) -> None:
+    target, source, values = zero_cases(*features(4, value_channels=9, dtype=dtype))[which]
+    warped = correlate(target, source, values, temperature, impl)
+    assert error(warped, target, source, values, temperature) < tolerance(impl, dtype, temperature)
+    assert torch.equal(warped.any(dim=1), torch.from_numpy(matched(target, source)))
+    wild = torch.where(source.any(dim=1, keepdim=True), values, 6e4)  # a weight of 0 takes any value
+    assert torch.equal(correlate(target, source, wild, temperature, impl), warped)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_below_the_smallest_norm_the_cosine_fades(impl: Implementation) -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_even_opposites_outweigh_zero_vectors(impl: Implementation, dtype: torch.dtype) -> None:
+    for temperature in (1.0, 0.01):
+        assert (correlate(*opposites(dtype), temperature, impl) == 0.5).all()
+
+
+def matched(target: Tensor, source: Tensor) -> NDArray[np.bool_]:
+    """Which target positions take part in images whose source has any that does: (B, H, W)."""
+    some = unit(wide(source)).any(axis=(1, 2), keepdims=True)  # (B, 1, 1)
+    found: NDArray[np.bool_] = unit(wide(target)).any(axis=-1).reshape(len(target), *target.shape[2:]) & some
+    return found
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_vectors_up_to_a_millionth_long_are_zero(impl: Implementation) -> None:
     target, source, values = features(6)
-    target *= 1e-7 / target.norm(dim=1, keepdim=True)
-    warped = correlate(target, source, values, 0.05, impl)
-    assert error(warped, target, source, values, 0.05) < 2e-5
-    mean = values.mean(dim=(2, 3), keepdim=True).expand_as(warped)
-    uniform = correlate(torch.zeros_like(target), source, values, 0.05, impl)
-    torch.testing.assert_close(uniform, mean, atol=1e-6, rtol=0)
-    assert (warped - mean).abs().max() > 1e-2
+    expected = correlate(target, source, values, 0.05, impl)
+    target, source = (x / x.norm(dim=1, keepdim=True) for x in (target, source))
+    for longer in ((target * 1.1e-6, source), (target, source * 1.1e-6)):
+        torch.testing.assert_close(correlate(*longer, values, 0.05, impl), expected, atol=1e-5, rtol=0)
+    for shorter in ((target * 0.9e-6, source), (target, source * 0.9e-6)):
+        assert not correlate(*shorter, values, 0.05, impl).any()
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_what_is_not_a_number_is_seen(impl: Implementation) -> None:
+    """In a source it reaches its image, in a target its own position: it is no vector of zeros."""
+    target, source, values = features(9, 3)
+    source[1, 3, 1, 1] = torch.nan
+    target[0, 3, 1, 2] = torch.nan
+    expected = torch.zeros(3, 1, 6, 5, dtype=torch.bool)
+    expected[0, :, 1, 2] = expected[1] = True
+    assert torch.equal(correlate(target, source, values, 0.05, impl).isnan(), expected.expand(-1, 16, -1, -1))
+    assert torch.equal(best_match(target, source, 0.05)[1].isnan(), expected[:, 0])
+
+
+@pytest.mark.parametrize("widths", [(64, 64), (15, 16), (3, 30)])
+def test_sdpa_takes_one_width_of_a_multiple_of_8(widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others a GPU refuses to its kernels that hold no matrix."""
+    seen: list[int] = []
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, **options: float) -> Tensor:
+        seen.extend(x.shape[-1] for x in (query, key, value))
+        return torch.zeros_like(query)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
+    correlate(*features(0, 1, *widths), 0.05, "sdpa")
+    assert len({*seen}) == 1
+    assert seen[0] % 8 == 0
 
 
 @pytest.mark.parametrize("value_channels", [16, 5, 24])
@@ -191,14 +238,17 @@ def test_sdpa_learns_what_the_reference_learns(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_gradients_are_finite_at_zero_vectors(impl: Implementation) -> None:
-    leaves = features(10)
-    leaves[0][:, :, :3] = 0
-    leaves[1][:, :, 2:] = 0
-    for leaf in leaves:
-        leaf.requires_grad_()
-    correlate(*leaves, 0.05, impl).square().sum().backward()  # type: ignore[no-untyped-call]
-    assert all(leaf.grad is not None and torch.isfinite(leaf.grad).all() for leaf in leaves)
+@pytest.mark.parametrize("which", ZERO_CASES)
+def test_zero_vectors_have_no_gradient(impl: Implementation, which: str) -> None:
+    leaves = [leaf.clone().requires_grad_() for leaf in zero_cases(*features(10))[which]]
+    correlate(leaves[0], leaves[1], leaves[2], 0.05, impl).square().sum().backward()  # type: ignore[no-untyped-call]
+    zero = [leaf.detach().norm(dim=1, keepdim=True) == 0 for leaf in leaves[:2]]
+    for leaf, without in zip(leaves, [*zero, zero[1]], strict=True):
+        assert leaf.grad is not None
+        assert torch.isfinite(leaf.grad).all()
+        assert not (leaf.grad * without).any()
+    assert leaves[2].grad is not None
+    assert bool(leaves[2].grad.any()) == matched(leaves[0], leaves[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -277,9 +327,16 @@ def test_best_match_agrees_with_the_warp() -> None:
     torch.testing.assert_close(rows.max(dim=1).values, weight, atol=1e-5, rtol=0)
 
 
-def test_best_match_of_zero_vectors_is_finite_and_uniform() -> None:
-    _, weight = best_match(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 5, 2), 0.01)
-    torch.testing.assert_close(weight, torch.full((1, 2, 2), 0.1))
+@pytest.mark.parametrize("which", ZERO_CASES)
+def test_best_match_of_zero_vectors_is_none(which: str) -> None:
+    target, source, _ = zero_cases(*features(4))[which]
+    index, weight = best_match(target, source, 0.01)
+    weights = attention(wide(target), wide(source), 0.01)
+    assert (index.flatten(1).numpy() == weights.argmax(-1)).all()
+    np.testing.assert_allclose(weight.flatten(1).numpy(), weights.max(-1), atol=1e-4)
+    unmatched = ~matched(target, source)
+    assert not index[unmatched].any()
+    assert not weight[unmatched].any()
 
 
 shapes = st.tuples(*(st.integers(1, high) for high in (3, 9, 9, 5, 5, 5, 5)))
@@ -293,11 +350,17 @@ def drawn(seed: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), shape=shapes, temperature=temperatures, impl=implementations)
+@given(
+    seed=st.integers(0, 2**32),
+    shape=shapes,
+    temperature=temperatures,
+    impl=implementations,
+    ground=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+)
 def test_any_shape_matches_the_definition(
-    seed: int, shape: tuple[int, ...], temperature: float, impl: Implementation
+    seed: int, shape: tuple[int, ...], temperature: float, impl: Implementation, ground: float
 ) -> None:
-    tensors = drawn(seed, shape)
+    tensors = with_ground(*drawn(seed, shape), ground, seed)
     assert error(correlate(*tensors, temperature, impl), *tensors, temperature) < 1e-10
 
 

@@ -25,13 +25,15 @@ from outfitgan.ops.correlate.ahead_of_time import compile_ptx
 from outfitgan.ops.correlate.compiled_kernel import ARCHITECTURES, Grid
 from outfitgan.ops.correlate.tiles import Tiles, candidate_tiles, default_tiles
 
-PLAIN = ("fp16", 64, 64, 0.02)  # the default network's
+PLAIN = ("fp16", 64, 64, 0.02)  # one product a tile, and no channel to spare
 EXTRA = {  # on the portable architecture
     "bf16": ("sm_80", "bf16", 64, 64, 0.02),
     "fp32": ("sm_80", "fp32", 64, 64, 0.02),
     "warmer": ("sm_80", "fp16", 64, 64, 0.05),
     "channels first": ("sm_80", "fp16", 64, 64, 0.02, "channels_first"),
-    "paper": ("sm_80", "fp16", 256, 256, 0.01),
+    "paper": ("sm_80", "fp16", 128, 256, 0.01),
+    "widest": ("sm_80", "fp16", 256, 256, 0.01),
+    "default": ("sm_80", "fp16", 32, 32, 0.02),
     "tiny": ("sm_80", "fp16", 16, 16, 0.02),
     "widths of no power": ("sm_80", "fp16", 48, 80, 0.02),
 }

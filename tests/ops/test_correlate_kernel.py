@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 import triton.language as tl
-from correlation_cases import attention, error, features, wide
+from correlation_cases import ZERO_CASES, attention, error, features, opposites, wide, with_ground, zero_cases
 from fused_cases import BROAD, DTYPES, SMALL, constant_case, fused, fused_match, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from triton.runtime.interpreter import interpreter_builder
 
 from outfitgan.ops.correlate.kernel import best_match_strided, correlate_packed
 from outfitgan.ops.correlate.launch import launch_correlate, tuned
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's own, of numpy
 
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
@@ -38,7 +41,7 @@ def test_matches_the_definition(dtype: torch.dtype, temperature: float, layout: 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_fp16_keeps_within_two_thousandths(seed: int) -> None:
-    """At the default width, the sharpest temperature and the tiles that are taken unasked: what the docs promise."""
+    """At a width of 64, the sharpest temperature and the tiles that are taken unasked: what the docs promise."""
     tensors = features(seed, 1, 64, 64, (12, 11), (13, 9), torch.float16)
     assert error(fused(*tensors, 0.01, None), *tensors, 0.01) < tolerance(torch.float16, 0.01) < 2e-3
 
@@ -65,8 +68,9 @@ def test_magnitude_costs_no_accuracy(dtype: torch.dtype, scale: float, what: str
 def test_values_of_6e4_do_not_overflow() -> None:
     """A thousand of them add up to far more than FP16 holds, before they are divided."""
     target, source, _ = features(2, 1, 16, 1, (2, 3), (25, 40), torch.float16)
+    source[:] = source[:, :, :1, :1].clone()
     values = torch.full((1, 16, 25, 40), 6e4, dtype=torch.float16)
-    assert torch.equal(fused(target, source * 0, values, 0.01, BROAD), torch.full((1, 16, 2, 3), 6e4).half())
+    assert torch.equal(fused(target, source, values, 0.01, BROAD), torch.full((1, 16, 2, 3), 6e4).half())
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -95,19 +99,66 @@ def test_flat_regions_share_their_weight(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("which", ["target", "source", "both", "one position"])
-def test_zero_vectors_correlate_with_nothing(dtype: torch.dtype, which: str) -> None:
-    target, source, values = features(4, 2, 32, 16, (4, 5), (5, 5), dtype)
-    if which == "one position":
-        target[0, :, 2, 3] = 0
-        source[1, :, 4, 4] = 0
-    if which in ("target", "both"):
-        target.zero_()
-    if which in ("source", "both"):
-        source.zero_()
-    warped = fused(target, source, values, 0.01)
-    assert torch.isfinite(warped).all()
-    assert error(warped, target, source, values, 0.01) < tolerance(dtype, 0.01)
+@pytest.mark.parametrize("which", ZERO_CASES)
+def test_zero_vectors_take_no_part(dtype: torch.dtype, which: str) -> None:
+    """45 keys are three tiles, of which the only key may be in the first or the last."""
+    target, source, values = zero_cases(*features(4, 2, 32, 16, (4, 5), (5, 9), dtype))[which]
+    temperature = 1.0  # at which all weights are of one order
+    warped = fused(target, source, values, temperature)
+    assert error(warped, target, source, values, temperature) < tolerance(dtype, temperature)
+    weights = attention(wide(target), wide(source), temperature)
+    assert torch.equal(warped.any(dim=1).flatten(1), torch.from_numpy(weights.any(-1)))
+    wild = torch.where(source.any(dim=1, keepdim=True), values, 6e4)  # a weight of 0 takes any value
+    assert torch.equal(fused(target, source, wild, temperature), warped)
+    index, weight = fused_match(target, source, temperature)
+    assert (index.flatten(1).numpy() == weights.argmax(-1)).all()
+    np.testing.assert_allclose(weight.flatten(1), weights.max(-1), atol=tolerance(torch.float32, temperature))
+    assert torch.equal(weight.flatten(1) > 0, torch.from_numpy(weights.any(-1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_even_opposites_outweigh_zero_vectors(dtype: torch.dtype) -> None:
+    for temperature in (1.0, 0.01):
+        assert (fused(*opposites(dtype), temperature) == 0.5).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_vectors_up_to_a_millionth_long_are_zero(dtype: torch.dtype) -> None:
+    """Halves too: FP16's least number is 6e-8."""
+    target, source, values = (x.to(dtype) for x in features(6, 1, 16, 16, (5, 5), (5, 5)))
+    axis = torch.zeros(1, 16, 1, 1).to(dtype)
+    axis[:, 3] = 1
+    for length, zero in ((9e-7, True), (1.1e-6, False)):
+        for tensors in ((axis * length + target * 0, source, values), (target, axis * length + source * 0, values)):
+            warped = fused(*tensors, 0.05)
+            assert error(warped, *tensors, 0.05) < tolerance(dtype, 0.05)
+            assert warped.any() == (not zero)
+            assert fused_match(*tensors[:2], 0.05)[1].any() == (not zero)
+
+
+@pytest.mark.parametrize("kernel", ["correlate", "best match"])
+def test_a_tile_of_zero_queries_multiplies_nothing(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 48 queries and 48 keys, three tiles each: a tile's products are one a tile of keys, with the values two."""
+    products: list[int] = []
+    multiply = interpreter_builder.create_dot
+    monkeypatch.setattr(interpreter_builder, "create_dot", lambda *given: products.append(1) or multiply(*given))
+    target, source, values = features(6, 1, 16, 16, (6, 8), (6, 8))
+
+    def count(target: Tensor) -> int:
+        products.clear()
+        if kernel == "correlate":
+            fused(target, source, values, 0.05)
+        else:
+            fused_match(target, source, 0.05)
+        return len(products)
+
+    tile = count(target) // 3
+    assert tile == 3 * (2 if kernel == "correlate" else 1)
+    target[:, :, 2:4] = 0  # the second of three
+    assert count(target) == 2 * tile
+    target[:, :, 3, 7] = 1
+    assert count(target) == 3 * tile
+    assert count(target * 0) == 0
 
 
 def test_constant_values_stay_constant_to_the_last_bit() -> None:
@@ -164,13 +215,14 @@ def test_the_result_is_written_in_either_layout(layout: str) -> None:
     temperature=st.sampled_from([1.0, 0.1, 0.01]),
     dtype=st.sampled_from(DTYPES),
     layout=st.sampled_from(list(LAYOUTS)),
+    ground=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
 )
 def test_any_shape_matches_the_definition(
-    seed: int, shape: tuple[int, ...], temperature: float, dtype: torch.dtype, layout: str
+    seed: int, shape: tuple[int, ...], temperature: float, dtype: torch.dtype, layout: str, ground: float
 ) -> None:
     batch, channels, value_channels, height, width, rows, columns = shape
     drawn = features(seed, batch, channels, value_channels, (height, width), (rows, columns), dtype)
-    tensors = laid_out(drawn, layout)
+    tensors = laid_out(with_ground(*drawn, ground, seed), layout)
     assert error(fused(*tensors, temperature), *tensors, temperature) < tolerance(dtype, temperature)
     index, weight = fused_match(*tensors[:2], temperature)
     weights = attention(wide(tensors[0]), wide(tensors[1]), temperature)
@@ -197,30 +249,33 @@ def test_best_match_takes_the_first_of_equals() -> None:
     torch.testing.assert_close(weight, torch.full((1, 3, 2), 1 / 40))
     source[..., 4:, :] = 2 * target[..., :1, :1]
     assert int(fused_match(target, source, 0.01)[0][0, 0, 0]) == 20
-    index, weight = fused_match(target * 0, source, 0.01)
-    assert not index.any()
-    torch.testing.assert_close(weight, torch.full((1, 3, 2), 1 / 40))
+    source[..., :5, :] = 0
+    assert int(fused_match(target, source, 0.01)[0][0, 0, 0]) == 25
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's own, of numpy
 def test_what_is_not_a_number_stays_in_its_own_image() -> None:
     """One in a key reaches all of its image, one in a query its own position; no index leaves the source."""
     target, source, values = features(9, 3, 16, 16, (3, 6), (3, 7))
-    source[1, 3, 1, 1] = torch.inf
-    index, weight = fused_match(target, source, 0.05)
-    assert bool(((index >= 0) & (index < 21)).all())
-    assert weight[1].isnan().all()
-    assert not weight[::2].isnan().any()
-    target[0, 3, 1, 2] = torch.nan
+    for wrong in (torch.inf, torch.nan):
+        source[1, 3, 1, 1] = wrong
+        index, weight = fused_match(target, source, 0.05)
+        assert bool(((index >= 0) & (index < 21)).all())
+        assert weight[1].isnan().all()
+        assert not weight[::2].isnan().any()
     expected = torch.zeros(3, 1, 3, 6, dtype=torch.bool)
     expected[0, :, 1, 2] = expected[1] = True
+    for wrong in (torch.inf, torch.nan):
+        target[0, 3, 1, 2] = source[1, 3, 1, 1] = wrong
+        assert torch.equal(fused(target, source, values, 0.05).isnan(), expected.expand(-1, 16, -1, -1))
+    target[1, :, 0] = 0
+    expected[1, :, 0] = False
     assert torch.equal(fused(target, source, values, 0.05).isnan(), expected.expand(-1, 16, -1, -1))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_compiled_ahead_of_time_computes_the_same_bits(layout: str) -> None:
     """The entry with TensorRT's arguments: packed tensors of one layout, and the temperature a constant."""
-    tensors = laid_out(features(15, 2, 48, 32, (3, 7), (4, 6), torch.float16), layout)
+    tensors = laid_out(with_ground(*features(15, 2, 48, 32, (3, 7), (4, 6), torch.float16), 0.4), layout)
     warped = torch.full((2, 32, 3, 7), torch.nan).half().to(memory_format=LAYOUTS[layout])
     constants = {"TEMPERATURE": 0.02, "CHANNELS_LAST": layout == "channels last", "PRODUCT": tl.float16}
     correlate_packed[(2, 2, 2)](*tensors, 21, 24, warped, C=48, CV=32, **constants, **SMALL.constants())

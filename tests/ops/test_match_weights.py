@@ -22,9 +22,13 @@ def by_definition(target: Tensor, source: Tensor, temperature: float, positions:
         for position in chosen:
             row, column = divmod(position, target.shape[3])
             query = features[:, row, column]
-            lengths = np.maximum(np.linalg.norm(query), 1e-6) * np.maximum(np.linalg.norm(keys[item], axis=0), 1e-6)
-            odds = np.exp((query @ keys[item] / lengths - 1) / temperature)
-            rows.append((odds / odds.sum()).reshape(source.shape[2:]))
+            lengths = np.linalg.norm(query), np.linalg.norm(keys[item], axis=0)
+            weights, present = np.zeros(keys.shape[2]), lengths[1] > 1e-6
+            if lengths[0] > 1e-6 and present.any():
+                cosines = query @ keys[item][:, present] / lengths[0] / lengths[1][present]
+                odds = np.exp((cosines - cosines.max()) / temperature)
+                weights[present] = odds / odds.sum()
+            rows.append(weights.reshape(source.shape[2:]))
     return np.stack(rows).reshape(*positions.shape, *source.shape[2:])
 
 
@@ -79,12 +83,18 @@ def test_all_positions_carry_what_correlate_carries() -> None:
     torch.testing.assert_close(peaks.reshape(weight.shape), weight)
 
 
-def test_a_zero_vector_looks_everywhere_alike() -> None:
+def test_zero_vectors_take_no_part() -> None:
+    """Position 4 looks at nothing, 2 at what is no vector of zeros; where all are zero, it looks at nothing."""
     queries, keys = drawn(3, 1, (3, 3), (4, 4))
     queries[:, :, 1, 1] = 0
-    found = match_weights(queries, keys, 0.01, torch.tensor([[4]]))
-    torch.testing.assert_close(found, torch.full((1, 1, 4, 4), 1 / 16))
-    assert torch.isfinite(match_weights(queries, torch.zeros_like(keys), 0.01, torch.tensor([[0, 4]]))).all()
+    keys[:, :, 1:3] = 0
+    positions = torch.tensor([[4, 2]])
+    found = match_weights(queries, keys, 0.3, positions)
+    np.testing.assert_allclose(found.numpy(), by_definition(queries, keys, 0.3, positions), atol=1e-5)
+    assert not found[:, 0].any()
+    assert not found[..., 1:3, :].any()
+    torch.testing.assert_close(found[:, 1].sum(), torch.tensor(1.0))
+    assert not match_weights(queries, keys * 0, 0.01, positions).any()
 
 
 def test_no_positions_have_no_weights() -> None:

@@ -23,6 +23,8 @@ def correlate(
 ) -> Tensor:
     """Warp `values` onto the target's positions.
 
+    Vectors of zeros take no part: see `reference`.
+
     Args:
         target: (B, C, H, W) features of the reference mask.
         source: (B, C, Hs, Ws) features of the source item.
@@ -65,7 +67,8 @@ def best_match(
             `correlate` does.
 
     Returns:
-        index (B, H, W) int64, row * Ws + column in the source, and weight (B, H, W) float32 in [0, 1].
+        index (B, H, W) int64, row * Ws + column in the source, and weight (B, H, W) float32 in [0, 1]; both 0 where
+        nothing matches.
 
     Raises:
         InputError: on shapes, dtypes or a temperature that do not fit, and on what `fused` cannot take.
@@ -91,7 +94,7 @@ def match_weights(target: Tensor, source: Tensor, temperature: float, positions:
         positions: (B, P) int64, row * W + column in the target.
 
     Returns:
-        (B, P, Hs, Ws) float32, each position's adding up to 1.
+        (B, P, Hs, Ws) float32, each position's adding up to 1, or all 0 where nothing matches.
 
     Raises:
         InputError: on shapes, dtypes, a temperature or positions that do not fit.

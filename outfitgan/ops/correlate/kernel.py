@@ -19,7 +19,10 @@ import triton
 import triton.language as tl
 
 MIN_SQUARE = tl.constexpr(1e-12)
-"""The square of the reference's MIN_NORM: a zero vector correlates with nothing."""
+"""The square of the reference's MIN_NORM: vectors that are no longer are zero, and take no part."""
+
+EXCLUDED = tl.constexpr(-1e30)
+"""The score of a zero source position: finite, so that a difference of two is no NaN, and any cosine vanishes in it."""
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 """Weights are powers of two, as the hardware computes them: exp(x) = exp2(x * LOG2_E)."""
@@ -61,11 +64,12 @@ def correlate_strided(
     carried = View(values + image * values_strides[0], values_strides, keys)
     rows = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)  # (R,)
     channel = tl.program_id(2) * BLOCK_VALUES
-    query, sharpness = _query(targets, rows, temperature, C, BLOCK_CHANNELS)
+    query, sharpness, zero = _query(targets, rows, temperature, C, BLOCK_CHANNELS)
+    end = tl.where(tl.min(zero.to(tl.int32)) > 0, 0, keys)  # nothing to do for zero vectors alone
     best = tl.full((BLOCK_QUERIES,), float("-inf"), tl.float32)  # (R,)
     total = tl.zeros((BLOCK_QUERIES,), tl.float32)  # (R,)
     mixed = tl.zeros((BLOCK_QUERIES, BLOCK_VALUES), tl.float32)  # (R, V)
-    for start in tl.range(0, keys, BLOCK_KEYS):
+    for start in tl.range(0, end, BLOCK_KEYS):
         columns = start + tl.arange(0, BLOCK_KEYS)  # (K,)
         scores = _scores(query, sharpness, targets, rows, sources, columns, C, PRODUCT, BLOCK_CHANNELS)  # (R, K)
         top = tl.maximum(best, tl.max(scores, 1))
@@ -79,7 +83,8 @@ def correlate_strided(
     channels = channel + tl.arange(0, BLOCK_VALUES)
     places = rows[:, None] * warped_strides[2] + channels[None, :] * warped_strides[1]
     inside = (rows < queries)[:, None] & (channels < CV)[None, :]
-    mixed = (mixed / total[:, None]).to(warped.dtype.element_ty)
+    unmatched = zero | (best == EXCLUDED)
+    mixed = tl.where(unmatched[:, None], 0.0, mixed / total[:, None]).to(warped.dtype.element_ty)
     tl.store(warped + image * warped_strides[0] + places, mixed, mask=inside)
 
 
@@ -160,11 +165,12 @@ def best_match_strided(
     targets = View(target + image * target_strides[0], target_strides, queries)
     sources = View(source + image * source_strides[0], source_strides, keys)
     rows = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)  # (R,)
-    query, sharpness = _query(targets, rows, temperature, C, BLOCK_CHANNELS)
+    query, sharpness, zero = _query(targets, rows, temperature, C, BLOCK_CHANNELS)
+    end = tl.where(tl.min(zero.to(tl.int32)) > 0, 0, keys)  # nothing to do for zero vectors alone
     best = tl.full((BLOCK_QUERIES,), float("-inf"), tl.float32)  # (R,)
     total = tl.zeros((BLOCK_QUERIES,), tl.float32)  # (R,)
     place = tl.zeros((BLOCK_QUERIES,), tl.int32)  # (R,)
-    for start in tl.range(0, keys, BLOCK_KEYS):
+    for start in tl.range(0, end, BLOCK_KEYS):
         columns = start + tl.arange(0, BLOCK_KEYS)  # (K,)
         scores = _scores(query, sharpness, targets, rows, sources, columns, C, PRODUCT, BLOCK_CHANNELS)  # (R, K)
         highest, offset = tl.max(scores, 1, return_indices=True)
@@ -173,8 +179,9 @@ def best_match_strided(
         total = total * tl.exp2(best - top) + tl.sum(tl.exp2(scores - top[:, None]), 1)
         best = top
     places = image * queries + rows
-    tl.store(index + places, place.to(tl.int64), mask=rows < queries)
-    tl.store(weight + places, 1 / total, mask=rows < queries)
+    unmatched = zero | (best == EXCLUDED)
+    tl.store(index + places, tl.where(unmatched, 0, place).to(tl.int64), mask=rows < queries)
+    tl.store(weight + places, tl.where(unmatched, 0.0, 1 / total), mask=rows < queries)
 
 
 @triton.jit
@@ -183,7 +190,7 @@ def _query(targets, rows, temperature, C: tl.constexpr, BLOCK: tl.constexpr):
     squares = _squares(query)
     for channel in tl.range(BLOCK, C, BLOCK):
         squares += _squares(_tile(targets, rows, channel, C, BLOCK))
-    return query, _inverse_norm(squares) * (LOG2_E / temperature)
+    return query, _inverse_norm(squares) * (LOG2_E / temperature), squares <= MIN_SQUARE
 
 
 @triton.jit
@@ -198,7 +205,10 @@ def _scores(
         key = _tile(sources, columns, channel, C, BLOCK)
         products = tl.dot(query.to(PRODUCT), tl.trans(key).to(PRODUCT), products, input_precision="tf32x3")
         squares += _squares(key)
-    scores = products * sharpness[:, None] * _inverse_norm(squares)[None, :]
+    # A term a key: chosen score by score, registers spill.
+    excluded = tl.where(squares <= MIN_SQUARE, EXCLUDED, 0.0)  # (K,)
+    scores = products * sharpness[:, None] * _inverse_norm(squares)[None, :] + excluded[None, :]
+    # Keys beyond the last are zero too, but no match even where the others are no numbers.
     return tl.where((columns < sources.count)[None, :], scores, float("-inf"))
 
 

@@ -3,6 +3,9 @@
 For each target position: cosine with every source position, divided by a temperature, softmax over the source
 positions, weighted sum of the source's values. The inputs arrive centred (see `CentredProjection`).
 
+Vectors of zeros take no part: a source position that is zero is matched by nothing, a target position that is zero gets
+zeros. So ground needs no mask of its own, and an engine may leave it out.
+
 B batch, C matching channels, Cv value channels, N = H*W target positions, M = Hs*Ws source positions.
 """
 
@@ -12,7 +15,10 @@ import torch
 from torch import Tensor
 
 MIN_NORM = 1e-6
-"""Norms are clamped here, so that a zero vector correlates with nothing instead of giving NaN."""
+"""Vectors that are no longer than this are zero, and take no part."""
+
+EXCLUDED = -1e30
+"""The logit of a source position that takes no part: finite, so that a softmax over nothing else is no NaN."""
 
 _ROWS = 1024  # target positions whose correlations `reference_best_match` holds at a time
 
@@ -22,6 +28,7 @@ def reference(target: Tensor, source: Tensor, values: Tensor, temperature: float
     logits = logits_of(positions_of(target), positions_of(source), temperature)  # (B, N, M)
     wide = positions_of(values).to(logits.dtype)  # (B, M, Cv)
     warped = logits.softmax(dim=-1) @ wide  # (B, N, Cv)
+    warped = warped * has_match(positions_of(target), positions_of(source))
     return grid_of(warped, target).to(values.dtype)  # (B, Cv, H, W)
 
 
@@ -35,29 +42,48 @@ def reference_best_match(target: Tensor, source: Tensor, temperature: float) -> 
         indices.append(index)
         # No logsumexp: TensorRT reads ONNX's ReduceLogSumExp without the maximum taken off, which overflows when cold.
         weights.append(1 / (logits - top.unsqueeze(-1)).exp().sum(dim=-1))
+    matched = has_match(queries, keys).squeeze(-1)  # (B, N)
+    index, weight = torch.cat(indices, dim=1) * matched, torch.cat(weights, dim=1) * matched
     shape = (target.shape[0], *target.shape[2:])
-    return torch.cat(indices, dim=1).reshape(shape), torch.cat(weights, dim=1).reshape(shape).float()
+    return index.reshape(shape), weight.reshape(shape).float()
 
 
 def reference_match_weights(target: Tensor, source: Tensor, temperature: float, positions: Tensor) -> Tensor:
     """Compute `match_weights` by its definition: (B, P, Hs, Ws) of positions (B, P)."""
     queries = positions_of(target)  # (B, N, C)
     rows = queries.gather(1, positions.unsqueeze(2).expand(-1, -1, queries.shape[2]))  # (B, P, C)
-    weights = logits_of(rows, positions_of(source), temperature).softmax(dim=-1)  # (B, P, M)
+    keys = positions_of(source)  # (B, M, C)
+    weights = logits_of(rows, keys, temperature).softmax(dim=-1) * has_match(rows, keys)  # (B, P, M)
     return weights.reshape(*positions.shape, *source.shape[2:]).float()
 
 
 def logits_of(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Return cosines over temperature (B, N, M): raw products first, so that nothing is rounded before them."""
+    """Return cosines over temperature (B, N, M), EXCLUDED for zero keys.
+
+    Raw products first, so that nothing is rounded before them.
+    """
     wide = torch.promote_types(queries.dtype, torch.float32)
     queries, keys = queries.to(wide), keys.to(wide)
     products = queries @ keys.transpose(1, 2)  # (B, N, M)
-    return products / norms_of(queries) / norms_of(keys).transpose(1, 2) / temperature
+    logits = products / norms_of(queries) / norms_of(keys).transpose(1, 2) / temperature
+    return logits.masked_fill(is_zero(keys).transpose(1, 2), EXCLUDED)
+
+
+def has_match(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return which queries (B, N, C) take part, where any key (B, M, C) does: (B, N, 1) bool."""
+    longest = norms_of(keys).amax(dim=1, keepdim=True)  # (B, 1, 1)
+    return ~(is_zero(queries) | (longest <= MIN_NORM))
+
+
+def is_zero(positions: Tensor) -> Tensor:
+    """Return which positions (B, N, C) are zero vectors: (B, N, 1) bool; what is not a number is none."""
+    return norms_of(positions) <= MIN_NORM
 
 
 def norms_of(positions: Tensor) -> Tensor:
-    """Return the norms (B, N, 1) of positions (B, N, C), at least MIN_NORM."""
-    norms: Tensor = torch.linalg.vector_norm(positions, dim=-1, keepdim=True)  # (B, N, 1)
+    """Return the norms (B, N, 1) of positions (B, N, C) in FP32 or better, at least MIN_NORM."""
+    wide = positions.to(torch.promote_types(positions.dtype, torch.float32))
+    norms: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)  # (B, N, 1)
     return norms.clamp_min(MIN_NORM)
 
 
