@@ -22,7 +22,7 @@ from outfitgan.items import COLLOCATION_ORDER, ItemKind, targets_of
 
 Alignment = Literal["semantic", "concatenation"]
 Architecture = Literal["outfitgan", "shared", "hires", "pix2pix", "pix2pixhd"]
-Norm = Literal["channel", "instance"]
+Norm = Literal["weight", "channel", "instance"]
 Initialisation = Literal["he", "normal", "xavier"]
 VisualFeatures = Literal["trained", "efficientnet-lite0", "vgg16"]
 CollocationHead = Literal["binary", "next-item"]
@@ -45,8 +45,8 @@ class AlignmentConfig:
     kind: Alignment = "semantic"  # paper: semantic; "concatenation" is its ablation
     downsamples: Count = 2  # image to SAM grid: 256 -> 64
     width: Count = 16  # channels of the branches' first convolution
-    match_channels: Count = 64  # C of the correlation
-    value_channels: Annotated[int, Field(ge=4)] = 64  # Cv: what is warped, the last three being the source's colours
+    match_channels: Count = 32  # C of the correlation
+    value_channels: Annotated[int, Field(ge=4)] = 32  # Cv: what is warped, the last three being the source's colours
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.02
 
 
@@ -55,11 +55,11 @@ class GeneratorConfig:
     """Encoder, SAM, decoder; which network makes the target items, and how wide it is."""
 
     architecture: Architecture = "outfitgan"  # paper: one generator per target kind; see networks/architectures.py
-    norm: Norm = "channel"  # pix2pixHD: instance
+    norm: Norm = "weight"  # of the weights, nothing at inference; pix2pixHD: instance
     initialisation: Initialisation = "he"  # pix2pix: normal
     width: Count = 16  # channels at full resolution
     downsamples: Count = 3  # encoder depth: 256 -> 32
-    residual_blocks: Count = 4
+    residual_blocks: Count = 2
     alignment: AlignmentConfig = Field(default_factory=AlignmentConfig)
 
 
@@ -67,7 +67,7 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """Multi-scale PatchGAN, one per target kind (scales and depth after pix2pixHD)."""
 
-    width: Count = 16
+    width: Count = 32  # of 8 and 16 channels they see little: items stay as blurred as L1 leaves them
     layers: Count = 3
     scales: Count = 2
 
@@ -151,7 +151,7 @@ class ModelConfig:
 class LossConfig:
     """Weights of the generator's losses (the paper names the four terms, not their weights)."""
 
-    adversarial: Weight = 1.0
+    adversarial: Weight = 5.0  # pix2pix: 1
     l1: Weight = 100.0  # pix2pix
     perceptual: Weight = 0.0  # 10 in pix2pixHD; 0 needs no published weights
     perceptual_network: PerceptualNetwork = "vgg16"  # paper: vgg16
@@ -180,7 +180,8 @@ class TrainingConfig:
     steps: Count = 20000
     batch: Count = 4  # outfits a step, over all processes
     accumulation: Count = 1  # parts that a step's batch is computed in; saves memory, not time
-    rate: Rate = 2e-4  # pix2pix
+    rate: Rate = 4e-4  # of the generators, whose normed weights take twice pix2pix's
+    discriminator_rate: Rate = 2e-4  # pix2pix
     schedule: Schedule = "constant"  # pix2pix: linear, to zero over the second half
     mixed_precision: MixedPrecision = "no"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the averaged generators, which are what is exported

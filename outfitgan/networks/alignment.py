@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from outfitgan.config import AlignmentConfig, GeneratorConfig
 from outfitgan.networks.blocks import Downsampler, ResidualBlock
-from outfitgan.networks.cues import CUES, presence_of, with_cues
+from outfitgan.networks.cues import CUES, around, presence_of, with_cues, within
 from outfitgan.networks.initialisation import initialiser_of
-from outfitgan.networks.norms import NormFactory, norm_of
+from outfitgan.networks.norms import Convolution, convolution_of
 from outfitgan.ops.correlate.dispatch import best_match, correlate, match_weights
 
 _HEADROOM = 0.95  # keeps atanh finite at pure white and black
@@ -52,6 +52,9 @@ class SemanticAlignment(nn.Module):
     Ours: the correlation also sees where each cell lies and whether it is garment, and starts out matching a garment's
     cells to their own place; a binary mask is flat inside, and flat regions would all match one place.
 
+    Also ours: ground takes no part. Its cells, of the source and of the target, are vectors of zeros, which `correlate`
+    leaves out.
+
     Also ours: the source's colours, as logits of the generator's tanh, are warped beside its features, as CoCosNet
     warps pixels. Normalised features hold little of a flat garment's brightness, and L1 on a warped colour teaches the
     correlation directly.
@@ -63,12 +66,12 @@ class SemanticAlignment(nn.Module):
         planes: int = 1,  # channels of the target's description, the mask first
     ) -> None:
         super().__init__()
-        alignment, norm = config.alignment, norm_of(config.norm)
+        alignment, convolution = config.alignment, convolution_of(config.norm)
         self.temperature = alignment.temperature
         self.cell = 1 << alignment.downsamples
         features = branch_width(alignment)
-        self.source_branch = feature_branch(3, alignment, norm)
-        self.mask_branch = feature_branch(planes, alignment, norm)
+        self.source_branch = feature_branch(3, alignment, convolution)
+        self.mask_branch = feature_branch(planes, alignment, convolution)
         self.value_projection = nn.Conv2d(features, alignment.value_channels - 3, 1)
         self.apply(initialiser_of(config.initialisation))
         self.source_projection = CentredProjection(features + CUES, alignment.match_channels)
@@ -99,13 +102,15 @@ class SemanticAlignment(nn.Module):
         # Under autocast a convolution's dtype is not its input's.
         colours = colour_logits(source, self.cell).to(learned.dtype)  # (B, 3, g, g)
         values = torch.cat([learned, colours], dim=1)  # (B, Cv, g, g)
-        return Source(self.source_projection(with_cues(features, presence_of(source, self.cell))), values)
+        presence = presence_of(source, self.cell)  # (B, 1, g, g)
+        keys: Tensor = self.source_projection(with_cues(features, presence))  # (B, C, g, g)
+        return Source(keys * within(presence).to(keys.dtype), values)
 
     def project_target(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return queries (B, C, g, g) of `mask_branch`'s features (B, F, g, g) of mask (B, planes, S, S)."""
         presence = F.avg_pool2d(mask[:, :1], self.cell)  # (B, 1, g, g)
         queries: Tensor = self.target_projection(with_cues(features, presence))
-        return queries
+        return queries * around(presence).to(queries.dtype)
 
     def warp(self, queries: Tensor, item: Source) -> Tensor:
         """Carry the item's values (B, Cv, g, g) to the queries' positions (B, C, H, W): (B, Cv, H, W)."""
@@ -120,11 +125,11 @@ class SimpleConcatenation(nn.Module):
         config: GeneratorConfig,  # of the generator that it is part of
     ) -> None:
         super().__init__()
-        alignment, norm = config.alignment, norm_of(config.norm)
+        alignment, convolution = config.alignment, convolution_of(config.norm)
         self.cell = 1 << alignment.downsamples
         features = branch_width(alignment)
-        self.source_branch = feature_branch(3, alignment, norm)
-        self.mask_branch = feature_branch(1, alignment, norm)
+        self.source_branch = feature_branch(3, alignment, convolution)
+        self.mask_branch = feature_branch(1, alignment, convolution)
         self.value_projection = nn.Conv2d(2 * features, alignment.value_channels - 3, 1)
         self.apply(initialiser_of(config.initialisation))
 
@@ -147,15 +152,15 @@ def branch_width(config: AlignmentConfig) -> int:
     return min(config.width << config.downsamples, config.match_channels)
 
 
-def feature_branch(inputs: int, config: AlignmentConfig, norm: NormFactory) -> nn.Sequential:
+def feature_branch(inputs: int, config: AlignmentConfig, convolution: Convolution) -> nn.Sequential:
     """Return the convolutions from (B, inputs, S, S) to features (B, F, g, g)."""
-    down = Downsampler(inputs, config.width, config.downsamples, config.match_channels, norm)
-    return nn.Sequential(down, ResidualBlock(branch_width(config), norm))
+    down = Downsampler(inputs, config.width, config.downsamples, config.match_channels, convolution)
+    return nn.Sequential(down, ResidualBlock(branch_width(config), convolution))
 
 
 def colour_logits(image: Tensor, cell: int) -> Tensor:
-    """Return each cell's mean colour of image (B, 3, S, S) in [-1, 1] before a tanh: (B, 3, g, g)."""
-    return torch.atanh(F.avg_pool2d(image, cell) * _HEADROOM)
+    """Return each cell's mean colour of image (B, 3, S, S) in [-1, 1] before a tanh, from WHITE on: (B, 3, g, g)."""
+    return torch.atanh(F.avg_pool2d(image, cell) * _HEADROOM) - WHITE  # ground is 0, as padding is
 
 
 def cells(index: Tensor, width: int) -> Tensor:

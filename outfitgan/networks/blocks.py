@@ -7,39 +7,37 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outfitgan.networks.norms import ChannelNorm, NormFactory
+from outfitgan.networks.norms import Convolution, WeightNormConv2d
+
+_BRANCH = 0.2
+"""What a residual block's branch begins with, beside an identity of 1."""
 
 
 class ConvBlock(nn.Sequential):
-    """3x3 convolution, normalisation, leaky ReLU; `stride` 2 halves the grid."""
+    """3x3 convolution with its norm, leaky ReLU; `stride` 2 halves the grid."""
 
     def __init__(
         self,
         inputs: int,  # channels
         outputs: int,  # channels
         stride: int = 1,  # 2 halves the grid
-        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+        convolution: Convolution = WeightNormConv2d,  # and its norm
     ) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1),
-            norm(outputs),
-            nn.LeakyReLU(0.2),
-        )
+        super().__init__(convolution(inputs, outputs, stride=stride), nn.LeakyReLU(0.2))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity."""
+    """Two 3x3 convolutions beside an identity, whose part is small at first (as Brock et al. 2021 do)."""
 
     def __init__(
         self,
         channels: int,  # in and out
-        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+        convolution: Convolution = WeightNormConv2d,  # and its norm
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvBlock(channels, channels, norm=norm),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            norm(channels),
+            ConvBlock(channels, channels, convolution=convolution),
+            convolution(channels, channels, gain=_BRANCH),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,11 +55,11 @@ class Downsampler(nn.Sequential):
         width: int,  # channels at full resolution
         steps: int,  # halvings of the grid
         limit: int,  # most channels
-        norm: NormFactory = ChannelNorm,  # builds the norm of so many channels
+        convolution: Convolution = WeightNormConv2d,  # and its norm
     ) -> None:
         widths = [min(width << step, limit) for step in range(steps + 1)]
-        halvings = [ConvBlock(a, b, stride=2, norm=norm) for a, b in pairwise(widths)]
-        super().__init__(ConvBlock(inputs, widths[0], norm=norm), *halvings)
+        halvings = [ConvBlock(a, b, 2, convolution) for a, b in pairwise(widths)]
+        super().__init__(ConvBlock(inputs, widths[0], 1, convolution), *halvings)
         self.outputs = widths[-1]
 
 

@@ -10,7 +10,7 @@ from outfitgan.config import GeneratorConfig
 from outfitgan.networks.alignment import WHITE, alignment_of
 from outfitgan.networks.blocks import ConvBlock, Downsampler, ResidualBlock, upsample
 from outfitgan.networks.initialisation import initialiser_of
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 
 
 class Decoder(nn.Module):
@@ -24,13 +24,15 @@ class Decoder(nn.Module):
         config: GeneratorConfig,  # of the generator that it is part of
     ) -> None:
         super().__init__()
-        norm = norm_of(config.norm)
+        convolution = convolution_of(config.norm)
         widths = [config.width << step for step in range(config.downsamples + 1)]
         self.fuse_level = config.alignment.downsamples
         fused = widths[self.fuse_level]
-        self.fuse = ConvBlock(fused + config.alignment.value_channels, fused, norm=norm)
+        self.fuse = ConvBlock(fused + config.alignment.value_channels, fused, convolution=convolution)
         levels = list(reversed(range(config.downsamples)))
-        self.ups = nn.ModuleList(ConvBlock(widths[level + 1], widths[level], norm=norm) for level in levels)
+        self.ups = nn.ModuleList(
+            ConvBlock(widths[level + 1], widths[level], convolution=convolution) for level in levels
+        )
         self.silhouettes = nn.ModuleList(nn.Conv2d(1, widths[level], 3, padding=1) for level in levels)
 
     def forward(self, x: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
@@ -56,10 +58,10 @@ class Generator(nn.Module):
         config: GeneratorConfig,  # widths, depth and alignment
     ) -> None:
         super().__init__()
-        norm = norm_of(config.norm)
+        convolution = convolution_of(config.norm)
         bottom = config.width << config.downsamples
-        self.encoder = Downsampler(4, config.width, config.downsamples, bottom, norm)
-        self.trunk = nn.Sequential(*(ResidualBlock(bottom, norm) for _ in range(config.residual_blocks)))
+        self.encoder = Downsampler(4, config.width, config.downsamples, bottom, convolution)
+        self.trunk = nn.Sequential(*(ResidualBlock(bottom, convolution) for _ in range(config.residual_blocks)))
         self.decoder = Decoder(config)
         self.head = nn.Conv2d(config.width, 3, 3, padding=1)
         self.apply(initialiser_of(config.initialisation))
@@ -92,5 +94,5 @@ class Generator(nn.Module):
 def sketch(warped: Tensor, mask: Tensor) -> Tensor:
     """Return colours before the tanh (B, 3, S, S): of warped (B, Cv, g, g) inside mask (B, 1, S, S), white outside."""
     scale = float(mask.shape[-1] // warped.shape[-1])
-    colours = F.interpolate(warped[:, -3:], scale_factor=scale, mode="bilinear")  # (B, 3, S, S)
-    return colours * mask + WHITE * (1 - mask)
+    colours = F.interpolate(warped[:, -3:], scale_factor=scale, mode="bilinear")  # (B, 3, S, S), from white on
+    return colours * mask + WHITE

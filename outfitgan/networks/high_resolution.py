@@ -13,7 +13,7 @@ from outfitgan.networks.alignment import Alignment, SemanticAlignment
 from outfitgan.networks.blocks import ConvBlock, ResidualBlock, upsample
 from outfitgan.networks.generator import Generator
 from outfitgan.networks.initialisation import initialiser_of
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 
 _BLOCKS = 2
 
@@ -29,11 +29,11 @@ class HighResolutionGenerator(nn.Module):
         config: GeneratorConfig,  # of the generator inside, and of the stage around it
     ) -> None:
         super().__init__()
-        norm, width = norm_of(config.norm), config.width
-        self.front = ConvBlock(4, max(width // 2, 4), norm=norm)
-        self.down = ConvBlock(max(width // 2, 4), width, stride=2, norm=norm)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, norm) for _ in range(_BLOCKS)))
-        self.up = ConvBlock(width, max(width // 2, 4), norm=norm)
+        convolution, width = convolution_of(config.norm), config.width
+        self.front = ConvBlock(4, max(width // 2, 4), convolution=convolution)
+        self.down = ConvBlock(max(width // 2, 4), width, stride=2, convolution=convolution)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, convolution) for _ in range(_BLOCKS)))
+        self.up = ConvBlock(width, max(width // 2, 4), convolution=convolution)
         self.silhouette = nn.Conv2d(1, max(width // 2, 4), 3, padding=1)
         self.head = nn.Conv2d(max(width // 2, 4), 3, 3, padding=1)
         self.apply(initialiser_of(config.initialisation))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from outfitgan.config import GeneratorConfig, MaskGeneratorConfig
-from outfitgan.networks.blocks import upsample
+from outfitgan.networks.blocks import ConvBlock, upsample
 from outfitgan.networks.initialisation import initialiser_of, normal
-from outfitgan.networks.norms import NormFactory, norm_of
+from outfitgan.networks.norms import Convolution, convolution_of
 
 _WIDEST = 3  # pix2pix: the width doubles three times, 64 to 512
 
@@ -26,7 +26,7 @@ class UNet(nn.Module):
         outputs: int,  # channels
         width: int,  # channels after the first halving
         depth: int,  # halvings
-        norm: NormFactory,  # builds the norm of so many channels
+        convolution: Convolution,  # and its norm
     ) -> None:
         super().__init__()
         widths = [width << min(level, _WIDEST) for level in range(depth)]
@@ -34,14 +34,13 @@ class UNet(nn.Module):
         for level, (a, b) in enumerate(zip([inputs, *widths], widths, strict=False)):
             last = level == depth - 1  # the bottleneck may be one position wide, where a norm leaves nothing
             plain = level == 0 or last
-            layers: list[nn.Module] = [nn.Conv2d(a, b, 4, 2, padding=1), *([] if plain else [norm(b)])]
-            self.downs.append(nn.Sequential(*layers, nn.LeakyReLU(0.2)))
+            half = nn.Conv2d(a, b, 4, 2, padding=1) if plain else convolution(a, b, 4, 2)
+            self.downs.append(nn.Sequential(half, nn.LeakyReLU(0.2)))
         self.ups = nn.ModuleList()
         for level in reversed(range(depth)):
             a = widths[level] * (1 if level == depth - 1 else 2)  # the skip doubles it
             b = widths[level - 1] if level else outputs
-            rest: list[nn.Module] = [norm(b), nn.LeakyReLU(0.2)] if level else []
-            self.ups.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1), *rest))
+            self.ups.append(ConvBlock(a, b, 1, convolution) if level else nn.Conv2d(a, b, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, S, S) of x (B, inputs, S, S); S is a multiple of 2 to the depth."""
@@ -69,7 +68,7 @@ class Pix2PixGenerator(nn.Module):
         depth = min(8, image_size.bit_length() - 2)  # pix2pix: 8 halvings at 256x256; here down to 2x2 at the least
         while image_size % (1 << depth):
             depth -= 1
-        self.network = UNet(4, 3, config.width, depth, norm_of(config.norm))
+        self.network = UNet(4, 3, config.width, depth, convolution_of(config.norm))
         self.apply(initialiser_of(config.initialisation))
 
     def forward(self, source: Tensor, mask: Tensor) -> Tensor:
@@ -83,10 +82,10 @@ class MaskGenerator(nn.Module):
     def __init__(
         self,
         config: MaskGeneratorConfig,  # width and depth
-        norm: NormFactory,  # builds the norm of so many channels
+        convolution: Convolution,  # and its norm
     ) -> None:
         super().__init__()
-        self.network = UNet(3, 1, config.width, config.depth, norm)
+        self.network = UNet(3, 1, config.width, config.depth, convolution)
         self.apply(normal)
 
     def forward(self, source: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from outfitgan.config import GeneratorConfig
 from outfitgan.networks.blocks import ConvBlock, ResidualBlock
 from outfitgan.networks.initialisation import initialiser_of
-from outfitgan.networks.norms import NormFactory, norm_of
+from outfitgan.networks.norms import Convolution, convolution_of
 
 
 class Pix2PixHdGenerator(nn.Module):
@@ -24,14 +24,14 @@ class Pix2PixHdGenerator(nn.Module):
         config: GeneratorConfig,  # width, depth, norm and initialisation
     ) -> None:
         super().__init__()
-        norm: NormFactory = norm_of(config.norm)
+        convolution: Convolution = convolution_of(config.norm)
         widths = [config.width << step for step in range(config.downsamples + 1)]
-        first = [nn.Conv2d(4, widths[0], 7, padding=3), norm(widths[0]), nn.LeakyReLU(0.2)]
-        downs = [ConvBlock(a, b, stride=2, norm=norm) for a, b in pairwise(widths)]
-        blocks = [ResidualBlock(widths[-1], norm) for _ in range(config.residual_blocks)]
+        first = [convolution(4, widths[0], 7), nn.LeakyReLU(0.2)]
+        downs = [ConvBlock(a, b, stride=2, convolution=convolution) for a, b in pairwise(widths)]
+        blocks = [ResidualBlock(widths[-1], convolution) for _ in range(config.residual_blocks)]
         ups: list[nn.Module] = []
         for level in reversed(range(config.downsamples)):
-            ups += [nn.Upsample(scale_factor=2.0), ConvBlock(widths[level + 1], widths[level], norm=norm)]
+            ups += [nn.Upsample(scale_factor=2.0), ConvBlock(widths[level + 1], widths[level], convolution=convolution)]
         self.network = nn.Sequential(*first, *downs, *blocks, *ups, nn.Conv2d(widths[0], 3, 7, padding=3))
         self.apply(initialiser_of(config.initialisation))
 

@@ -16,7 +16,7 @@ from outfitgan.networks.alignment import SemanticAlignment, branch_width
 from outfitgan.networks.blocks import ConvBlock, ResidualBlock
 from outfitgan.networks.generator import Decoder, sketch
 from outfitgan.networks.initialisation import initialiser_of
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 
 
 class SharedGenerator(nn.Module):
@@ -32,15 +32,15 @@ class SharedGenerator(nn.Module):
     ) -> None:
         super().__init__()
         config = model.generator
-        norm = norm_of(config.norm)
+        convolution = convolution_of(config.norm)
         self.targets = model.targets
         grid, bottom = config.alignment.downsamples, config.width << config.downsamples
         features = branch_width(config.alignment)
         self.style = nn.Conv2d(config.alignment.value_channels, bottom, 1)
         widths = [features, *(config.width << level for level in range(grid + 1, config.downsamples + 1))]
-        self.down = nn.Sequential(*(ConvBlock(a, b, 2, norm) for a, b in pairwise(widths)))
-        self.enter = ConvBlock(widths[-1], bottom, norm=norm)
-        self.trunk = nn.Sequential(*(ResidualBlock(bottom, norm) for _ in range(config.residual_blocks)))
+        self.down = nn.Sequential(*(ConvBlock(a, b, 2, convolution) for a, b in pairwise(widths)))
+        self.enter = ConvBlock(widths[-1], bottom, convolution=convolution)
+        self.trunk = nn.Sequential(*(ResidualBlock(bottom, convolution) for _ in range(config.residual_blocks)))
         self.decoder = Decoder(config)
         self.head = nn.Conv2d(config.width, 3, 3, padding=1)
         self.apply(initialiser_of(config.initialisation))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from outfitgan.config import Config
 from outfitgan.networks.discriminator import PatchDiscriminator
 from outfitgan.networks.initialisation import normal
-from outfitgan.networks.norms import norm_of
+from outfitgan.networks.norms import convolution_of
 from outfitgan.networks.pix2pix import MaskGenerator
 from outfitgan.training.batches import Batch, Batches
 from outfitgan.training.device import require_even_shares
@@ -31,8 +31,8 @@ class MaskGenerators(nn.Module):
         super().__init__()
         self.targets = config.model.targets
         # Instance normalisation as in pix2pix at batch 1: a silhouette has no brightness to lose.
-        norm, shape = norm_of("instance"), config.model.mask_generator
-        self.items = nn.ModuleDict({kind: MaskGenerator(shape, norm) for kind in self.targets})
+        convolution, shape = convolution_of("instance"), config.model.mask_generator
+        self.items = nn.ModuleDict({kind: MaskGenerator(shape, convolution) for kind in self.targets})
 
     def forward(self, source: Tensor) -> Tensor:
         """Return silhouettes (B, T, 1, S, S), 0 to 1, of source (B, 3, S, S) in [-1, 1]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -14,16 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 from outfitgan.config import Schedule
 from outfitgan.training.batches import Batch
 
+Network = TypeVar("Network", bound=nn.Module)
+
 Terms = Mapping[str, Tensor]
 Objective = Callable[[Batch], tuple[Terms, Tensor]]
 """Maps a part of a batch to its losses by name, and to what is minimised."""
-
-
-_LARGEST = 1e15
-"""Bound of a gradient: norms over flat white magnify it, layer by layer, and Adam keeps its square.
-
-Ours: far above any gradient of a healthy weight, so that nothing else is changed.
-"""
 
 
 def descend(
@@ -43,7 +38,6 @@ def descend(
             accelerator.backward(total / len(parts))
         for name, term in terms.items():
             means[name] = means.get(name, 0) + term.detach() / len(parts)
-    nn.utils.clip_grad_value_(network.parameters(), _LARGEST)
     optimizer.step()
     return means
 
@@ -79,3 +73,14 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, warm))
 
     return AveragedModel(network, multi_avg_fn=follow)
+
+
+def adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Return Adam for a network, whose step is one pass over its weights."""
+    return torch.optim.Adam(network.parameters(), rate, betas, fused=True)
+
+
+def channels_last(network: Network) -> Network:
+    """Return `network` with its convolutions' weights laid out position by position, and hence what it computes."""
+    # torch's stubs know the memory format for tensors alone
+    return cast(Network, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]

@@ -17,7 +17,7 @@ from outfitgan.networks.discriminator import OutfitDiscriminator
 from outfitgan.training.batches import Batch, Batches
 from outfitgan.training.device import require_even_shares
 from outfitgan.training.losses import compatibility, lsgan, perceptual
-from outfitgan.training.optimisation import as_floats, averaged, descend, rate_at, set_rate
+from outfitgan.training.optimisation import adam, as_floats, averaged, channels_last, descend, rate_at, set_rate
 from outfitgan.training.runs import pack, pack_optimizer, unpack, unpack_optimizer
 
 
@@ -40,11 +40,14 @@ class OutfitTrainer:
         self.classifier = classifier.eval().requires_grad_(requires_grad=False).to(accelerator.device)
         self.features = None if features is None else features.to(accelerator.device)
         torch.manual_seed(training.seed)
-        self.generator, self.discriminator = build_generator(config.model), OutfitDiscriminator(config.model)
+        # Convolutions of few channels take a fifth less time so, on a CPU.
+        self.generator = channels_last(build_generator(config.model))
+        self.discriminator = channels_last(OutfitDiscriminator(config.model))
         self.averaged = averaged(self.generator, training.ema).to(accelerator.device)
         betas = (training.beta1, 0.999)
         networks = (self.generator, self.discriminator)
-        optimizers = [torch.optim.Adam(network.parameters(), training.rate, betas) for network in networks]
+        self._rates = (training.rate, training.discriminator_rate)
+        optimizers = [adam(network, rate, betas) for network, rate in zip(networks, self._rates, strict=True)]
         # accelerate's prepare has no stubs; over several processes it wraps the networks to exchange gradients
         self._generate, self._discriminate, self.optimizer_g, self.optimizer_d = cast(
             tuple[nn.Module, nn.Module, Any, Any],
@@ -54,8 +57,8 @@ class OutfitTrainer:
     def step(self, step: int) -> dict[str, float]:
         """Train discriminators, then generators, on the batch of `step`, then move the average."""
         training = self.config.training
-        for optimizer in (self.optimizer_g, self.optimizer_d):
-            set_rate(optimizer, rate_at(training.schedule, training.rate, step, training.steps))
+        for optimizer, rate in zip((self.optimizer_g, self.optimizer_d), self._rates, strict=True):
+            set_rate(optimizer, rate_at(training.schedule, rate, step, training.steps))
         parts = self.batches.real(step, training.batch).to(self.accelerator.device).parts(training.accumulation)
         # One part's items serve both; of several none are kept, for memory is what parts are for.
         made = self.generate(parts[0]) if len(parts) == 1 else None

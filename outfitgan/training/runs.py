@@ -148,8 +148,8 @@ def unfinished_stages(run: Run) -> list[str]:
 
 
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's state under `prefix.`."""
-    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+    """Return a module's state under `prefix.`, in the order that files have."""
+    return {f"{prefix}.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
 
 
 def unpack(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -166,14 +166,22 @@ def unpack(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
 def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return an optimiser's state tensors under `prefix.<parameter>.<name>`."""
     state = optimizer.state_dict()["state"]
-    return {f"{prefix}.{index}.{key}": value for index, slots in state.items() for key, value in slots.items()}
+    return {
+        f"{prefix}.{index}.{key}": value.contiguous() for index, slots in state.items() for key, value in slots.items()
+    }
 
 
 def unpack_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what `pack_optimizer` wrote into an optimiser over the same parameters."""
+    """Load what `pack_optimizer` wrote into an optimiser over the same parameters, each laid out as its parameter is.
+
+    A fused step walks through both in memory.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(f"{prefix}."):
             index, key = name.removeprefix(f"{prefix}.").split(".", 1)
-            slots.setdefault(int(index), {})[key] = tensor
+            like = parameters[int(index)]
+            laid_out = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            slots.setdefault(int(index), {})[key] = laid_out
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from outfitgan.evaluation.correspondence_sheet import Looking
 from outfitgan.networks.alignment import (
-    WHITE,
     CentredProjection,
     SemanticAlignment,
     SimpleConcatenation,
@@ -23,7 +22,7 @@ from outfitgan.networks.alignment import (
     colour_logits,
 )
 from outfitgan.networks.architectures import alignments_of, build_generator
-from outfitgan.networks.cues import CUES, presence_of, with_cues
+from outfitgan.networks.cues import CUES, around, presence_of, with_cues, within
 from outfitgan.networks.generator import Generator
 
 
@@ -58,8 +57,12 @@ def test_the_sam_matches_as_its_weights_say() -> None:
     assert (places.shape, places.dtype) == ((2, 16, 16, 2), torch.int32)
     rows, columns = np.unravel_index(index.numpy(), (16, 16))
     assert np.array_equal(places.numpy(), np.stack([rows, columns], axis=-1))
-    assert weight.min() >= 1 / 256 - 1e-6
+    matched = weight > 0
+    assert matched.any()
+    assert weight[matched].min() >= 1 / 256 - 1e-6
     assert weight.max() <= 1 + 1e-6
+    assert not index[~matched].any()
+    assert not warped.transpose(0, 1)[:, ~matched].any()
 
 
 @pytest.mark.parametrize("architecture", ["outfitgan", "hires", "shared"])
@@ -74,8 +77,10 @@ def test_a_look_adds_up_to_one_and_peaks_at_the_match(architecture: str) -> None
         looks = cast(Looking, module).look(source, mask, positions)  # (B, P, g, g)
         assert looks.shape == (2, grid * grid, grid, grid)
         assert looks.min() >= 0
-        torch.testing.assert_close(looks.sum(dim=(2, 3)), torch.ones(2, grid * grid), atol=1e-5, rtol=0)
         warped, index, weight = cast(SemanticAlignment, module).match(source, mask)
+        matched = (weight > 0).flatten(1).flip(1).float()  # (B, P)
+        assert 0.1 < matched.mean() < 1
+        torch.testing.assert_close(looks.sum(dim=(2, 3)), matched, atol=1e-5, rtol=0)
         torch.testing.assert_close(warped, module(source, mask))
         peaks, places = looks.flatten(2).max(dim=2)  # (B, P)
         assert torch.equal(places.flip(1), index.flatten(1))
@@ -94,8 +99,8 @@ def test_a_look_weighs_what_the_sam_carries() -> None:
 
 
 def test_the_sam_tells_places_apart_where_the_mask_is_flat() -> None:
-    """A full mask and a blank source hold nothing but where each cell lies; before training that is its match."""
-    _, index, _ = sam().match(torch.ones(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
+    """A full mask and a flat source hold nothing but where each cell lies; before training that is its match."""
+    _, index, _ = sam().match(torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
     found = cells(index, 16)[0].double().numpy()
     distance = np.hypot(*np.moveaxis(found - np.moveaxis(np.indices((16, 16)), 0, -1), -1, 0))
     assert np.median(distance) <= 3  # of a side of 16; by chance it is 8
@@ -103,8 +108,8 @@ def test_the_sam_tells_places_apart_where_the_mask_is_flat() -> None:
 
 def test_the_sam_carries_the_colours_of_the_source() -> None:
     """The last three channels are colours; weights sum to one, so one shade all over stays one, in order."""
-    module, mask = sam(), photos(2, 64)[1]
-    shades = torch.stack([module(torch.full((2, 3, 64, 64), shade), mask)[:, -3:] for shade in (-1.0, -0.3, 0.2, 1.0)])
+    module, mask = sam(), torch.ones(2, 1, 64, 64)
+    shades = torch.stack([module(torch.full((2, 3, 64, 64), shade), mask)[:, -3:] for shade in (-1.0, -0.3, 0.2, 0.9)])
     assert torch.isfinite(shades).all()
     assert shades.std(dim=(1, 2, 3, 4)).max() < 1e-5
     assert (shades.mean(dim=(1, 2, 3, 4)).diff() > 0.1).all()
@@ -126,7 +131,7 @@ def test_white_ground_is_nothing_to_a_fresh_alignment(kind: str) -> None:
     module.source_branch.register_forward_hook(lambda m, inputs, y: features.append(y))
     values = module(torch.ones(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
     assert not features[0].any()
-    torch.testing.assert_close(values[:, -3:], torch.full((1, 3, 16, 16), WHITE), atol=1e-4, rtol=0)
+    torch.testing.assert_close(values[:, -3:], torch.zeros(1, 3, 16, 16), atol=1e-4, rtol=0)
 
 
 def garment(row: int, column: int) -> Tensor:
@@ -200,3 +205,32 @@ def test_ink_is_the_share_of_garment_in_a_cell() -> None:
     image[:, :, 4:, :4] = 0.98  # a twentieth of a garment
     found = presence_of(image, 4)[0, 0]
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.5], [0.1, 0.0]]), atol=1e-5, rtol=0)
+
+
+def test_white_between_garment_is_no_ground_and_an_engines_rounding_is() -> None:
+    presence = torch.zeros(2, 1, 7, 7)
+    presence[0, 0, 1:6, 1:6] = 0.5
+    presence[0, 0, 2:4, 2:5] = 0  # a white emblem
+    presence[1, 0, 3, 3] = 2.5e-3  # one pixel of 4x4, one level off white
+    held = presence > 0
+    held[0, 0, 2:4, 2:5] = True
+    noisy = presence + 1e-7
+    for shown in (presence, noisy, presence.half()):
+        assert torch.equal(within(shown) > 0, held)
+        assert set(within(shown).unique().tolist()) == {0.0, 1.0}
+        expected = torch.zeros(7, 7, dtype=torch.bool)
+        expected[2:5, 2:5] = True
+        assert torch.equal(around(shown)[1, 0] > 0, expected)
+
+
+def test_ground_of_source_and_target_are_vectors_of_zeros() -> None:
+    module = trained(sam())
+    source, mask = torch.ones(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    source[..., 16:40, 20:44] = photos(1, 24)[0]
+    mask[..., 24:48, 8:32] = 1
+    keys, queries = module.read(source).keys, module.project_target(module.mask_branch(mask), mask)
+    for vectors, rows, columns in ((keys, (4, 10), (5, 11)), (queries, (5, 13), (1, 9))):
+        present = torch.zeros(16, 16, dtype=torch.bool)
+        present[slice(*rows), slice(*columns)] = True
+        assert torch.equal(vectors[0].norm(dim=0) > 0, present)
+    assert not module(source, mask)[..., ~present].any()

@@ -103,4 +103,6 @@ def test_a_sketch_is_the_last_three_channels_inside_the_mask() -> None:
     assert (drawn[..., mask[0, 0] == 0] == WHITE).all()
     flat = sketch(torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 4, 4), mask)
     for channel in range(3):
-        assert (flat[0, channel][mask[0, 0] == 1] == 5 + channel).all()
+        torch.testing.assert_close(
+            flat[0, channel][mask[0, 0] == 1], torch.full((48,), 5.0 + channel + WHITE), atol=1e-5, rtol=0
+        )

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outfitgan.config import Norm
-from outfitgan.networks.norms import ChannelNorm, InstanceNorm, norm_of
+from outfitgan.networks.blocks import ConvBlock
+from outfitgan.networks.initialisation import he
+from outfitgan.networks.norms import ChannelNorm, InstanceNorm, WeightNormConv2d, convolution_of
 
 NORMS: list[Callable[[int], nn.Module]] = [ChannelNorm, InstanceNorm]
 
@@ -24,7 +26,9 @@ def features(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_a_config_names_each_norm() -> None:
-    assert {name: type(norm_of(name)(3)) for name in get_args(Norm)} == {
+    convolutions = {name: convolution_of(name)(3, 5) for name in get_args(Norm)}
+    assert {name: type(list(made.modules())[-1]) for name, made in convolutions.items()} == {
+        "weight": WeightNormConv2d,
         "channel": ChannelNorm,
         "instance": InstanceNorm,
     }
@@ -102,3 +106,64 @@ def test_each_norm_divides_out_what_its_name_says() -> None:
     assert (channel(brighter) - channel(x)).abs().mean() > 0.1
     torch.testing.assert_close(instance(brighter), instance(x), atol=1e-3, rtol=0)
     assert (instance(stronger) - instance(x)).abs().mean() > 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    inputs=st.integers(1, 9),
+    outputs=st.integers(1, 9),
+    kernel=st.sampled_from([1, 3, 4, 7]),
+    stride=st.sampled_from([1, 2]),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_weight_norm_is_that_of_torch(
+    seed: int, inputs: int, outputs: int, kernel: int, stride: int, scale: float
+) -> None:
+    torch.manual_seed(seed)
+    ours = WeightNormConv2d(inputs, outputs, kernel, stride)
+    with torch.no_grad():
+        ours.weight *= scale
+    nn.init.normal_(ours.gain)
+    theirs = nn.utils.parametrizations.weight_norm(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2), dim=0
+    )
+    theirs.parametrizations.weight.original0.data = ours.gain.data
+    theirs.parametrizations.weight.original1.data = ours.weight.data
+    assert ours.bias is not None
+    assert theirs.bias is not None
+    theirs.bias.data = ours.bias.data
+    x = torch.randn(2, inputs, 11, 10)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gain", [0.2, 1.0])
+def test_a_weight_normed_convolution_keeps_the_scale_through_a_leaky_relu(gain: float) -> None:
+    torch.manual_seed(0)
+    layer = WeightNormConv2d(64, 512, gain=gain)
+    y = F.leaky_relu(layer(torch.randn(1, 64, 32, 32)), 0.2)
+    assert y.square().mean().sqrt().item() == pytest.approx(gain, rel=0.1)
+
+
+def test_flat_white_magnifies_no_gradient() -> None:
+    """Ten layers deep: a norm of activations does, a thousand times a layer where they are nearly zero."""
+
+    def largest(name: Norm) -> float:
+        torch.manual_seed(0)
+        convolution = convolution_of(name)
+        network = nn.Sequential(*(ConvBlock(4 if not i else 8, 8, 1, convolution) for i in range(10)))
+        network.apply(he)  # its biases are 0, so that white stays 0
+        white = torch.zeros(2, 4, 16, 16)  # as the networks see it
+        network(white).sum().backward()
+        return max(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
+
+    assert largest("weight") < 1e4
+    assert largest("channel") > 1e20  # whose square, which Adam keeps, is infinite
+
+
+def test_a_grey_garment_keeps_its_brightness() -> None:
+    """What decides against weights of mean zero, which see edges and hues alone."""
+    torch.manual_seed(0)
+    layer = WeightNormConv2d(3, 32)
+    dark, light = (layer(torch.full((1, 3, 8, 8), shade))[..., 2:6, 2:6] for shade in (-1.5, -0.5))
+    assert (dark - light).abs().mean() > 0.3

@@ -55,7 +55,7 @@ def test_an_item_depends_on_its_own_outfits_source_alone() -> None:
     assert ((swapped - made).abs().mean(dim=(2, 3, 4))[[0, 2]] > 1e-3).all()
     for row in range(3):
         alone = network(source[row : row + 1], masks[row : row + 1])
-        torch.testing.assert_close(alone[0], made[row], atol=2e-5, rtol=0)
+        torch.testing.assert_close(alone[0], made[row], atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize("source_kind", ItemKind)
