@@ -151,7 +151,7 @@ class ModelConfig:
 class LossConfig:
     """Weights of the generator's losses (the paper names the four terms, not their weights)."""
 
-    adversarial: Weight = 5.0  # pix2pix: 1
+    adversarial: Weight = 2.5  # pix2pix: 1; at 5 wide discriminators win, and edges fray
     l1: Weight = 100.0  # pix2pix
     perceptual: Weight = 0.0  # 10 in pix2pixHD; 0 needs no published weights
     perceptual_network: PerceptualNetwork = "vgg16"  # paper: vgg16

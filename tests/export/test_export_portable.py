@@ -50,8 +50,8 @@ DOCUMENTED = {
     *("ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Exp", "Expand", "Floor", "Gather", "Gemm", "Greater"),
     *("GreaterOrEqual", "LSTM", "LeakyRelu", "Less", "LessOrEqual", "MatMul", "Max", "MaxPool", "Min", "Mul", "Not"),
     *("Or", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
-    *("Reshape", "Resize", "Round", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub"),
-    *("Tanh", "Transpose", "Unsqueeze", "Where"),
+    *("Relu", "Reshape", "Resize", "Round", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split", "Sqrt", "Squeeze"),
+    *("Sub", "Tanh", "Transpose", "Unsqueeze", "Where"),
 }
 """Operators that onnx-tensorrt's docs/operators.md lists as supported at release 10.1-GA, of opsets up to 20."""
 
