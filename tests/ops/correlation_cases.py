@@ -7,7 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from outfitgan.ops.correlate.dispatch import Implementation
+
 Array = NDArray[np.float64]
+HALVES = (torch.float16, torch.bfloat16)
+DTYPES = (torch.float64, torch.float32, *HALVES)
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("reference", "sdpa")
 
 
 def unit(features: Array) -> Array:
@@ -101,3 +106,16 @@ def opposites(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 ZERO_CASES = tuple(zero_cases(*features(0)))
+
+
+def tolerance(impl: Implementation, dtype: torch.dtype, temperature: float, channels: int = 16) -> float:
+    """How far from the definition an answer may be, for values in [-1, 1].
+
+    With u the dtype's unit roundoff: storing the result costs u at most. What a cosine is wrong by, the softmax passes
+    on divided by the temperature: a few u where the arithmetic is the dtype's own; nothing of u in a half-precision
+    reference, which computes in FP32; and where sdpa rounds unit vectors to a half, u over the root of their length.
+    """
+    u = torch.finfo(dtype).eps / 2
+    if dtype not in HALVES:
+        return u * (1 + 4 / temperature)
+    return 1.1 * u + (1.4 * u / temperature / channels**0.5 if impl != "reference" else 0)
